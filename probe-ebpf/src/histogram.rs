@@ -16,55 +16,51 @@ pub const COUNT_BUCKETS: usize = 64;
 /// ns * 1.0737305 where 2^30 / 10^9 = 1.0737418, an error of 0.001 %.
 const SCALE_MUL: u64 = 17_592;
 const SCALE_SHIFT: u32 = 14;
-/// Beyond this (2^10 s and a bit) the product above would leave 64 bits long before it matters.
+/// Beyond this, 2199 s, all is one bucket; up to it, no product or shift below leaves 64 bits.
 const TIME_CEILING_NS: u64 = 1 << 41;
 /// log2 of the lower bound of time bucket 0, in units of 2^-30 s.
-const TIME_FLOOR_LOG2: u32 = 8;
+const TIME_FLOOR_LOG2: u64 = 8;
+
+/// 1 where v > limit, else 0, for values below 2^63: by arithmetic, because each branch doubles the paths that the
+/// verifier follows.
+#[inline(always)]
+fn above(v: u64, limit: u64) -> u64 {
+    let difference = limit.wrapping_sub(v);
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut sign = difference;
+        // In assembler, because the compiler makes a comparison and a branch of a shift that it can see through.
+        // SAFETY: shifts a register.
+        unsafe { core::arch::asm!("{sign} >>= 63", sign = inout(reg) sign) };
+        sign
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        difference >> 63
+    }
+}
 
 /// floor(log2(v)) for v > 0, without `leading_zeros`: BPF has no such instruction before cpu v4.
 #[inline(always)]
-const fn log2(mut v: u64) -> u32 {
+fn log2(mut v: u64) -> u64 {
     let mut r = 0;
-    if v >> 32 != 0 {
-        v >>= 32;
-        r += 32;
+    let mut bits = 32;
+    while bits > 0 {
+        let shift = above(v, (1 << bits) - 1) * bits;
+        v >>= shift;
+        r += shift;
+        bits >>= 1;
     }
-    if v >> 16 != 0 {
-        v >>= 16;
-        r += 16;
-    }
-    if v >> 8 != 0 {
-        v >>= 8;
-        r += 8;
-    }
-    if v >> 4 != 0 {
-        v >>= 4;
-        r += 4;
-    }
-    if v >> 2 != 0 {
-        v >>= 2;
-        r += 2;
-    }
-    r + (v >> 1) as u32
+    r
 }
 
 /// Which quarter (0..4) of its octave `v` (> 0, floor(log2(v)) = `exponent`) lies in; the quarters are equal
 /// on a logarithmic scale.
 #[inline(always)]
-const fn quarter(v: u64, exponent: u32) -> u32 {
-    // Mantissa in 1/2^16 of the octave, 0..65536.
-    let mantissa = if exponent >= 16 { (v >> (exponent - 16)) & 0xffff } else { (v << (16 - exponent)) & 0xffff };
-    let mut q = 0;
-    if mantissa >= QUARTERS[0] {
-        q += 1;
-    }
-    if mantissa >= QUARTERS[1] {
-        q += 1;
-    }
-    if mantissa >= QUARTERS[2] {
-        q += 1;
-    }
-    q
+fn quarter(v: u64, exponent: u64) -> u64 {
+    // The mantissa with 16 bits behind the point; v stays below 2^48 in both uses.
+    let mantissa = ((v << 16) >> exponent) & 0xffff;
+    above(mantissa, QUARTERS[0] - 1) + above(mantissa, QUARTERS[1] - 1) + above(mantissa, QUARTERS[2] - 1)
 }
 
 /// (2^(1/4) - 1, 2^(2/4) - 1, 2^(3/4) - 1) in 1/2^16, rounded up: where the quarters of an octave begin.
@@ -73,7 +69,7 @@ const QUARTERS: [u64; 3] = [12_400, 27_146, 44_682];
 /// The bucket of a time in nanoseconds: 0..TIME_BUCKETS. Bucket i holds times from 2^(i/4 - 22) s up to
 /// (not including) 2^((i+1)/4 - 22) s; a time on a bound is put by at most 0.003 % of itself on the wrong side.
 #[inline(always)]
-pub const fn time_bucket(ns: u64) -> usize {
+pub fn time_bucket(ns: u64) -> usize {
     let ns = if ns > TIME_CEILING_NS { TIME_CEILING_NS } else { ns };
     let v = (ns * SCALE_MUL) >> SCALE_SHIFT;
     if v < 1 << TIME_FLOOR_LOG2 {
@@ -87,7 +83,7 @@ pub const fn time_bucket(ns: u64) -> usize {
 /// The bucket of a count: 0 for none, else 1 + ceil(4 * log2(n)), so that an upper bound belongs to its
 /// bucket: bucket i > 0 holds counts above 2^((i-2)/4) up to and including 2^((i-1)/4).
 #[inline(always)]
-pub const fn count_bucket(n: u32) -> usize {
+pub fn count_bucket(n: u32) -> usize {
     if n == 0 {
         return 0;
     }

@@ -7,8 +7,11 @@
 //! reaches user space is always a [`Head`] followed by one of [`Loop`], [`Ctl`], [`Counters`] or nothing,
 //! whether it comes from the iterator or from the ring buffer.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod histogram;
+#[cfg(not(target_arch = "bpf"))]
+pub mod object;
 
 use histogram::{COUNT_BUCKETS, TIME_BUCKETS};
 
@@ -77,16 +80,16 @@ numbers! {
 }
 
 numbers! {
-    /// The operation of an epoll_ctl call.
+    /// The operation of an epoll_ctl call; the numbers are the kernel's (include/uapi/linux/eventpoll.h).
     ctl_op {
+        /// A number that is none of the others; such a call always fails.
+        OTHER = "other",
         /// EPOLL_CTL_ADD.
         ADD = "add",
-        /// EPOLL_CTL_MOD.
-        MOD = "mod",
         /// EPOLL_CTL_DEL.
         DEL = "del",
-        /// A number that is none of these; such a call always fails.
-        OTHER = "other",
+        /// EPOLL_CTL_MOD.
+        MOD = "mod",
     }
 }
 
@@ -104,8 +107,8 @@ numbers! {
     }
 }
 
-/// The bit of each [`ctl_flag`] in `struct epoll_event.events` (include/uapi/linux/eventpoll.h).
-pub const CTL_FLAG_BITS: [u32; 4] = [1 << 31, 1 << 30, 1 << 28, 1 << 29];
+/// Which bit of `struct epoll_event.events` each [`ctl_flag`] is (include/uapi/linux/eventpoll.h).
+pub const CTL_FLAG_BITS: [u32; 4] = [31, 30, 28, 29];
 
 numbers! {
     /// The errno of a failed epoll_ctl (the ones that epoll_ctl(2) names).
@@ -133,8 +136,20 @@ numbers! {
     }
 }
 
-/// The errno number of each [`ctl_errno`] but the last.
-pub const CTL_ERRNOS: [i64; 9] = [9, 17, 14, 22, 40, 2, 12, 28, 1];
+/// The [`ctl_errno`] of each errno number below its length; of higher ones it is [`ctl_errno::OTHER`].
+pub static CTL_ERRNOS: [u8; 64] = {
+    let mut table = [ctl_errno::OTHER as u8; 64];
+    table[9] = ctl_errno::EBADF as u8;
+    table[17] = ctl_errno::EEXIST as u8;
+    table[14] = ctl_errno::EFAULT as u8;
+    table[22] = ctl_errno::EINVAL as u8;
+    table[40] = ctl_errno::ELOOP as u8;
+    table[2] = ctl_errno::ENOENT as u8;
+    table[12] = ctl_errno::ENOMEM as u8;
+    table[28] = ctl_errno::ENOSPC as u8;
+    table[1] = ctl_errno::EPERM as u8;
+    table
+};
 
 numbers! {
     /// What was not recorded, and why. The first five are counted per CPU by the programs; `missed` is read
@@ -184,10 +199,10 @@ numbers! {
 numbers! {
     /// What follows a [`Head`].
     kind {
-        /// A [`Loop`].
-        LOOP = "loop",
-        /// A [`Ctl`].
-        CTL = "ctl",
+        /// One [`Loop`] or several, as many as [`Head::size`] says; free ones among them.
+        LOOPS = "loops",
+        /// One [`Ctl`] or several, likewise.
+        CTLS = "ctls",
         /// [`Counters`]; the last record of a pass, so that a pass that was cut short is noticed.
         COUNTERS = "counters",
         /// Nothing: a thread was seen for the first time.
@@ -217,10 +232,14 @@ pub mod waitable {
     pub const NO_INSTANCE: u64 = 1;
 }
 
-/// Loops of one thread beyond the first. A ninth waitable flushes these seven to the ring buffer.
-pub const LOOPS_MORE: usize = 7;
-/// Epoll instances on which one thread's epoll_ctl calls are counted. One more flushes all of them.
+/// Loops of one thread beyond the first; a power of two. A tenth waitable flushes these eight to the ring buffer.
+pub const LOOPS_MORE: usize = 8;
+/// Epoll instances on which one thread's epoll_ctl calls are counted; a power of two. One more flushes all of
+/// them.
 pub const CTL_SLOTS: usize = 8;
+/// Columns of [`Ctl::errors`]: the power of two above the number of [`ctl_errno`]s, so that a mask bounds an index.
+pub const CTL_ERRNO_COLUMNS: usize = 16;
+const _: () = assert!(ctl_errno::NAMES.len() <= CTL_ERRNO_COLUMNS);
 
 /// The wait that a thread is in.
 #[repr(C)]
@@ -296,6 +315,12 @@ pub struct Loop {
     pub window: u32,
     /// The one before it in which it was written.
     pub previous_window: u32,
+    /// Of the probes only: an index on its way to its use. What comes back from memory is unknown to the verifier,
+    /// so that it does not follow every path that led to each index (880,000 instructions in all without, 37,000
+    /// with).
+    pub scratch: u32,
+    /// In a copy made by the iterator: 1 where the descriptor no longer means this instance. Else 0.
+    pub closed: u32,
     /// Low bits of the instance epoch under which `generation` was last confirmed; of the probes only.
     pub epoch: u32,
     /// One of [`mechanism`].
@@ -323,11 +348,15 @@ pub struct Loop {
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
     /// Odd while the thread writes: a reader that saw it odd, or changed, reads again.
-    pub sequence: u32,
+    pub sequence: u64,
     /// The reader's window number; written by the reader alone.
-    pub window: u32,
+    pub window: u64,
     /// CLOCK_MONOTONIC ns at which this record was made: with the thread id, its identity.
     pub born_ns: u64,
+    /// Process id as the host counts, when the record was made.
+    pub tgid: u32,
+    /// Thread id as the host counts, when the record was made (an exec from a thread changes it).
+    pub tid: u32,
     /// Sum of all wait times of this thread, on whatever waitable, ns.
     pub wait_ns: u64,
     /// The wait that the thread is in.
@@ -361,12 +390,12 @@ pub struct Ctl {
     pub epoch: u32,
     /// The last epfd that was given.
     pub fd: i32,
-    /// Calls that succeeded, by [`ctl_op`] (the last is always 0).
+    /// Calls that succeeded, by [`ctl_op`].
     pub done: [u32; ctl_op::NAMES.len()],
     /// Flags of the successful adds and mods, by [`ctl_flag`].
     pub flags: [u32; ctl_flag::NAMES.len()],
-    /// Calls that failed, by [`ctl_op`] and [`ctl_errno`].
-    pub errors: [[u32; ctl_errno::NAMES.len()]; ctl_op::NAMES.len()],
+    /// Calls that failed, by [`ctl_op`] and [`ctl_errno`]; the columns beyond the names stay 0.
+    pub errors: [[u32; CTL_ERRNO_COLUMNS]; ctl_op::NAMES.len()],
 }
 
 /// The epoll_ctl calls of a thread: BPF task storage.
@@ -374,11 +403,15 @@ pub struct Ctl {
 #[derive(Clone, Copy, Debug)]
 pub struct CtlTask {
     /// As [`Task::sequence`].
-    pub sequence: u32,
+    pub sequence: u64,
     /// The slot that was used last: where the next call looks first.
-    pub hint: u32,
+    pub hint: u64,
     /// As [`Task::born_ns`].
     pub born_ns: u64,
+    /// As [`Task::tgid`].
+    pub tgid: u32,
+    /// As [`Task::tid`].
+    pub tid: u32,
     /// As [`Task::comm`].
     pub comm: [u8; 16],
     /// As [`Task::thread`].
@@ -413,9 +446,9 @@ pub struct Head {
     pub now_ns: u64,
     /// As [`Task::born_ns`].
     pub born_ns: u64,
-    /// Process id as the host counts.
+    /// As [`Task::tgid`].
     pub tgid: u32,
-    /// Thread id as the host counts.
+    /// As [`Task::tid`].
     pub tid: u32,
     /// Name of the process.
     pub comm: [u8; 16],
@@ -427,46 +460,26 @@ pub struct Head {
     pub wait: Wait,
 }
 
-/// A [`Head`] and its [`Loop`], as they are sent.
+/// A [`Head`] and what follows it, as they are sent.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct LoopRecord {
+pub struct Record<T> {
     /// What precedes every record.
     pub head: Head,
-    /// The loop.
-    pub body: Loop,
+    /// What the head announces.
+    pub body: T,
 }
 
-/// A [`Head`] and its [`Ctl`], as they are sent.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct CtlRecord {
-    /// What precedes every record.
-    pub head: Head,
-    /// The epoll_ctl calls.
-    pub body: Ctl,
-}
-
-/// A [`Head`] and the [`Counters`] of all CPUs together, as they are sent.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct CountersRecord {
-    /// What precedes every record.
-    pub head: Head,
-    /// The sums over all CPUs.
-    pub body: Counters,
-}
-
-// Sizes are part of the contract: a hole that the compiler put in would show here. What a task storage value
-// needs beside them in the kernel keeps Task and CtlTask within a 2 KB allocation each.
+// Sizes are part of the contract: a hole that the compiler put in would show here. With what a task storage value
+// needs beside them in the kernel, Task takes an allocation of 2 KB and CtlTask one of 4 KB.
 const _: () = assert!(size_of::<Wait>() == 48);
 const _: () = assert!(size_of::<Head>() == 128);
-const _: () = assert!(size_of::<Loop>() == 72 + 48 + 24 + 20 + 16 + 4 + 512 + 512 + 256);
-const _: () = assert!(size_of::<Task>() == 24 + 48 + 32 + size_of::<Loop>());
-const _: () = assert!(size_of::<Ctl>() == 16 + 8 + 16 + 16 + 160);
-const _: () = assert!(size_of::<CtlTask>() == 48 + CTL_SLOTS * size_of::<Ctl>());
-const _: () = assert!(size_of::<LoopRecord>() == size_of::<Head>() + size_of::<Loop>());
-const _: () = assert!(size_of::<CtlRecord>() == size_of::<Head>() + size_of::<Ctl>());
+const _: () = assert!(size_of::<Loop>() == 72 + 48 + 8 + 24 + 20 + 16 + 4 + 512 + 512 + 256);
+const _: () = assert!(size_of::<Task>() == 40 + 48 + 32 + size_of::<Loop>());
+const _: () = assert!(size_of::<Ctl>() == 16 + 8 + 16 + 16 + 256);
+const _: () = assert!(size_of::<CtlTask>() == 64 + CTL_SLOTS * size_of::<Ctl>());
+const _: () = assert!(size_of::<Record<Loop>>() == size_of::<Head>() + size_of::<Loop>());
+const _: () = assert!(size_of::<Record<Ctl>>() == size_of::<Head>() + size_of::<Ctl>());
 
 // SAFETY of copying bytes into these types, on the agent's side: every one of them is integers and arrays of
 // integers only, so any bit pattern is a value.

@@ -1,1 +1,79 @@
-fn main(){}
+//! `cargo xtask`: the project's own tools, one file per command.
+//!
+//! This file only parses the command line and maps errors to the exit code; it must not do work of its own.
+//! Nothing here may end up in the agent: the agent is what a user runs, this is what a contributor runs.
+
+mod build_probe;
+mod debian;
+mod lockfile;
+mod process;
+mod provenance;
+mod test;
+mod tidy;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own tools.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask test                 everything that CI runs; as root on Debian it installs what it needs
+  cargo xtask build-probe          compile the eBPF programs into probe-ebpf/prebuilt/ (commit the result)
+  cargo xtask build-probe --check  prove that the committed object is what the sources give
+  cargo xtask tidy                 the house rules that no other tool checks
+
+Only stable Rust is needed for the agent: the compiled eBPF programs are part of the repository.
+`build-probe` needs more (a compiler with the standard library's sources, and bpf-linker); it says what it
+finds, and on Debian as root it installs what is missing. See CONTRIBUTING.md.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile the eBPF programs into probe-ebpf/prebuilt/loopscope-probe.o
+    ///
+    /// Finds the compiler (Debian's rustc-web with rust-web-src, or rustup's nightly with rust-src) and
+    /// bpf-linker 0.13, or installs them, and prints which it uses. Writes the stripped object and build.json,
+    /// which records the versions, the flags and the hash of the sources. Built from the same sources with the
+    /// same versions, the object is equal byte for byte wherever it is built.
+    BuildProbe {
+        /// Write nothing into the source tree: prove that the committed object is what the sources give
+        ///
+        /// Rebuilds into target/probe/rebuilt.o. With the recorded versions at hand the two must be equal byte
+        /// for byte; with others that is not possible, and the command says so and names the rebuilt object,
+        /// which LOOPSCOPE_PROBE_OBJECT makes the tests use.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run every check and every test: what CI runs
+    ///
+    /// Formatting, clippy, `build-probe --check`, build, unit tests, tests against the running kernel (root),
+    /// documentation, licences, `tidy`. All steps run even when one fails; a table at the end sums up.
+    /// As root on Debian it installs the programs that the tests observe, and says which.
+    Test,
+    /// Check the house rules: file headers, file length, SAFETY comments, no paths of one machine
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::BuildProbe { check: false } => build_probe::build(),
+        Command::BuildProbe { check: true } => build_probe::check().map(drop),
+        Command::Test => test::run(),
+        Command::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

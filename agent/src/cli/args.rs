@@ -1,0 +1,245 @@
+//! The command line's definition: commands, options, their help, units and defaults.
+//!
+//! Values are checked as far as their text goes; whether a process or a control group exists is for the
+//! command that uses it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use super::{Failure, duration};
+use crate::report::Format;
+
+/// The most bytes that the kernel keeps of a process's name.
+const COMM_BYTES: usize = 15;
+
+/// The highest process id that Linux gives (PID_MAX_LIMIT).
+const PID_MAX: i64 = 1 << 22;
+
+/// Sees, from the kernel, what every event loop on this host is doing
+///
+/// loopscope watches the waiting calls (epoll_wait and its kin) of all programs with eBPF probes and shows
+/// for every event loop whether it waits, works, stalls or spins. The watched programs need no change and no
+/// restart. It needs root; of root's capabilities, CAP_BPF and CAP_PERFMON.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loopscope",
+    version,
+    arg_required_else_help = false,
+    max_term_width = 100,
+    after_long_help = "Examples:
+  loopscope check                            what this kernel allows
+  loopscope report                           every event loop of this host, for 10 seconds
+  loopscope report --pid 812 --duration 1m   one process, for a minute
+
+Exit codes: 0 done; 1 could not do it; 2 bad input, nothing started."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch for a while, then print what every event loop did
+    Report(ReportArgs),
+    /// Show what this kernel allows: each probe, the way it is attached, and what is lost without it
+    Check(CheckArgs),
+    /// Print the completion script of a shell
+    #[command(after_long_help = "Examples:
+  loopscope completions bash > /etc/bash_completion.d/loopscope
+  loopscope completions zsh > ~/.zfunc/_loopscope")]
+    Completions {
+        /// The shell that reads the script
+        shell: Shell,
+    },
+    /// Print the manual page (roff)
+    #[command(after_long_help = "Examples:
+  loopscope man > /usr/local/share/man/man8/loopscope.8")]
+    Man,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope report                                  every event loop, for 10 seconds
+  loopscope report --duration 1m --comm 'nginx*'    all nginx processes, for a minute
+  loopscope report --cgroup /system.slice --format json | jq '.loops[] | select(.utilization > 0.8)'
+  loopscope report --duration 500ms --format csv > loops.csv
+
+A filter that is given several times takes any of its values; different filters must all match.
+Prints 'watching' on stderr as soon as every probe is attached. Ctrl-C ends early with what was seen.")]
+pub struct ReportArgs {
+    /// How long to watch: 500ms, 10s, 2m, 1.5h; a bare number is seconds; at most 30d
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse,
+          allow_hyphen_values = true)]
+    pub duration: Duration,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Which waiters to watch.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How to reach the kernel.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope check                                   can the main job be done here, and how
+  loopscope check --format json | jq .main_job      the same for a script
+  loopscope check --backend tracepoint              only that way
+
+Exit codes: 0 the main job can be done; 1 it cannot.")]
+pub struct CheckArgs {
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// How to reach the kernel.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Which waiters to watch. Each option may be given several times and then takes any of its values; different
+/// options must all match. None: every waiter of the host.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Filters")]
+pub struct Filters {
+    /// Only this process: its id as the host counts, all its threads, not its children; repeatable
+    #[arg(long = "pid", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
+    pub pids: Vec<u32>,
+    /// Only processes of this name (at most 15 bytes, as in /proc/PID/comm); * ? [..] {a,b} match; repeatable
+    #[arg(long = "comm", value_name = "GLOB", value_parser = parse_comm)]
+    pub comms: Vec<Glob>,
+    /// Only this control group and those below it: a path as in /proc/PID/cgroup, or one below
+    /// /sys/fs/cgroup; repeatable
+    #[arg(long = "cgroup", value_name = "PATH", value_parser = parse_cgroup)]
+    pub cgroups: Vec<PathBuf>,
+}
+
+impl Filters {
+    /// No filter was given.
+    pub fn is_empty(&self) -> bool {
+        self.pids.is_empty() && self.comms.is_empty() && self.cgroups.is_empty()
+    }
+
+    /// What a process's name is matched against; None where any name will do.
+    ///
+    /// # Errors
+    /// [`Failure::bad_input`] where the patterns together are too large to compile.
+    pub fn comm_matcher(&self) -> Result<Option<GlobSet>, Failure> {
+        if self.comms.is_empty() {
+            return Ok(None);
+        }
+        let mut set = GlobSetBuilder::new();
+        for glob in &self.comms {
+            set.add(glob.clone());
+        }
+        set.build()
+            .map(Some)
+            .map_err(|error| Failure::bad_input(format!("--comm: {error}; use shorter patterns")))
+    }
+}
+
+/// How to reach the kernel.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Kernel")]
+pub struct Kernel {
+    /// How to attach the probes; auto takes the best way that works here
+    #[arg(long, value_enum, value_name = "WAY", default_value_t)]
+    pub backend: Backend,
+    /// Read the kernel's types (BTF) from this file instead of /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    /// Print the probes' own diagnostics down to this level, on stderr
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
+    pub probe_log: ProbeLog,
+}
+
+/// A way of attaching the probes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The best that works here
+    #[default]
+    Auto,
+    /// Trampolines on the kernel's functions
+    Fentry,
+    /// Tracepoints of single system calls
+    Tracepoint,
+    /// Tracepoints of all system calls
+    Raw,
+}
+
+impl Backend {
+    /// Its name on the command line and in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fentry => "fentry",
+            Self::Tracepoint => "tracepoint",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// Down to which level the probes' own diagnostics are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum ProbeLog {
+    /// Nothing
+    #[default]
+    Off,
+    /// What must not happen
+    Error,
+    /// What is lost, as it happens
+    Warn,
+    /// Threads and instances that come and go
+    Info,
+    /// Every call
+    Debug,
+    /// Every step of every call
+    Trace,
+}
+
+impl ProbeLog {
+    /// The same in the log crate's words.
+    pub fn filter(self) -> log::LevelFilter {
+        match self {
+            Self::Off => log::LevelFilter::Off,
+            Self::Error => log::LevelFilter::Error,
+            Self::Warn => log::LevelFilter::Warn,
+            Self::Info => log::LevelFilter::Info,
+            Self::Debug => log::LevelFilter::Debug,
+            Self::Trace => log::LevelFilter::Trace,
+        }
+    }
+}
+
+/// A pattern of names. One that can match no name is a mistake, not a filter that shows nothing.
+fn parse_comm(text: &str) -> Result<Glob, String> {
+    if text.is_empty() {
+        return Err("a name is wanted, such as nginx or 'nginx*'".to_owned());
+    }
+    let is_literal = !text.contains(['*', '?', '[', '{', '\\']);
+    if is_literal && text.len() > COMM_BYTES {
+        let kept =
+            text.char_indices().map(|(at, _)| at).take_while(|at| *at <= COMM_BYTES).last().unwrap_or(0);
+        let kept = text.get(..kept).unwrap_or_default();
+        return Err(format!("the kernel keeps {COMM_BYTES} bytes of a name: use '{kept}'"));
+    }
+    Glob::new(text).map_err(|error| error.kind().to_string())
+}
+
+fn parse_cgroup(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with('/') {
+        Ok(PathBuf::from(text))
+    } else {
+        Err("a path is wanted that begins with /, such as /system.slice/nginx.service".to_owned())
+    }
+}

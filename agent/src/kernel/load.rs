@@ -1,0 +1,242 @@
+//! Loading and attaching: from the embedded object to probes that run.
+
+use std::{
+    mem,
+    os::fd::{AsRawFd, BorrowedFd},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, RingBuf},
+    programs::{BtfTracePoint, Iter, Program, TracePoint},
+};
+use aya_log::EbpfLogger;
+use loopscope_probe::{object::object, program};
+
+use super::{
+    Kernel,
+    offsets::{self, Globals, KERNEL_BTF},
+    probelog::Stderr,
+    read_iterator,
+    table::{Hook, PROBES, Probe},
+    tracefs,
+};
+
+/// Bytes of the log's ring buffer while the log is off: the smallest that the kernel takes.
+const LOG_OFF_BYTES: u32 = 4096;
+
+/// What to watch; empty lists mean everything.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// Process ids, as the host counts; at most 1,024.
+    pub pids: Vec<u32>,
+    /// Cgroups of the v2 hierarchy: (kernfs id, depth below the root); at most 16.
+    pub cgroups: Vec<(u64, u64)>,
+}
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Another BTF file than the kernel's own.
+    pub btf: Option<PathBuf>,
+    /// Level of the probes' log: 0 off, 1 error to 5 trace.
+    pub log_level: u8,
+    /// What to watch.
+    pub watched: Watched,
+}
+
+/// One way that was tried to attach a probe.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The way, as `--backend` names it.
+    pub backend: &'static str,
+    /// Why it failed; None where it worked.
+    pub error: Option<String>,
+}
+
+/// A probe and what became of it.
+#[derive(Clone, Debug)]
+pub struct ProbeState {
+    /// The row of [`PROBES`].
+    pub probe: &'static Probe,
+    /// The ways that were tried, in order; the last one counts.
+    pub attempts: Vec<Attempt>,
+}
+
+impl ProbeState {
+    /// The way by which it is attached, or None.
+    pub fn backend(&self) -> Option<&'static str> {
+        self.attempts.last().filter(|attempt| attempt.error.is_none()).map(|attempt| attempt.backend)
+    }
+
+    /// Why it is not attached, or None.
+    pub fn error(&self) -> Option<&str> {
+        self.attempts.last().and_then(|attempt| attempt.error.as_deref())
+    }
+}
+
+impl Kernel {
+    /// Loads and attaches every probe. `epoll` is an epoll descriptor of this process, from which the probes
+    /// learn how to tell an epoll file; waits that are in progress are noted before the first probe runs.
+    ///
+    /// A probe that does not attach is no error: see [`Kernel::probes`].
+    ///
+    /// # Errors
+    /// No BTF, a kernel field that nothing works without is missing, or the programs that read the records or end
+    /// them are refused.
+    pub fn start(options: &Options, epoll: BorrowedFd<'_>) -> Result<Kernel> {
+        let started = Instant::now();
+        let path = options.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
+        let globals = offsets::globals(path)?;
+        if !options.watched.cgroups.is_empty() && !globals.has_cgroups() {
+            bail!("cannot filter by cgroup on this kernel: {}", globals.missing.join("; "));
+        }
+        let btf = Btf::parse_file(path, aya::Endianness::default()).with_context(|| format!("cannot use {}", path.display()))?;
+        let mut ebpf = load_object(options, &globals, &btf, epoll)?;
+        fill_filters(&mut ebpf, &options.watched)?;
+        load_iterators(&mut ebpf, &btf)?;
+        read_iterator(&mut ebpf, "seed", &mut Vec::new()).context("cannot list the waits in progress")?;
+        let probes = tracefs::with(|| Ok(attach_all(&mut ebpf, &btf)))
+            .or_else(|error| attach_without_tracefs(&mut ebpf, &btf, &error))?;
+        let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
+        let events = RingBuf::try_from(events)?;
+        let log = match options.log_level {
+            0 => None,
+            _ => Some(EbpfLogger::init_with_logger(&mut ebpf, Stderr).context("cannot read the probes' log")?),
+        };
+        Ok(Kernel { ebpf, events, log, probes, start_time: started.elapsed() })
+    }
+}
+
+/// Parses the object, creates its maps and injects the globals.
+fn load_object(options: &Options, globals: &Globals, btf: &Btf, epoll: BorrowedFd<'_>) -> Result<Ebpf> {
+    let cpus = u32::try_from(aya::util::nr_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?)?;
+    let pids = u32::try_from(options.watched.pids.len())?;
+    let cgroups = u32::try_from(options.watched.cgroups.len())?;
+    let epoll = u32::try_from(epoll.as_raw_fd())?;
+    let mut values = globals.values.clone();
+    values.extend([("CPUS", cpus), ("AGENT_EPFD", epoll), ("FILTER_PIDS", pids), ("FILTER_CGROUPS", cgroups)]);
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf)).allow_unsupported_maps();
+    for (global, value) in &values {
+        loader.override_global(global, value, true);
+    }
+    loader.override_global(aya_log::LEVEL, &options.log_level, true);
+    if options.log_level == 0 {
+        loader.map_max_entries("AYA_LOGS", LOG_OFF_BYTES);
+    }
+    let replaced = replacement()?;
+    loader.load(replaced.as_deref().unwrap_or(object())).map_err(|error| anyhow!(explain(&error)))
+}
+
+/// Another object than the embedded one, for tests of a rebuilt one: named by LOOPSCOPE_PROBE_OBJECT.
+fn replacement() -> Result<Option<Vec<u8>>> {
+    let Some(path) = std::env::var_os("LOOPSCOPE_PROBE_OBJECT").map(PathBuf::from) else {
+        return Ok(None);
+    };
+    eprintln!("loopscope: using the probes in {} (LOOPSCOPE_PROBE_OBJECT)", path.display());
+    std::fs::read(&path).map(Some).with_context(|| format!("cannot read the probe object {}", path.display()))
+}
+
+/// Writes the filters; before anything is attached, so that no update disturbs a probe.
+fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
+    let mut pids: HashMap<_, u32, u32> = ebpf.map_mut("PIDS").context("the probe object has no map PIDS")?.try_into()?;
+    for pid in &watched.pids {
+        pids.insert(pid, 1, 0).context("cannot watch so many processes: --pid takes at most 1,024")?;
+    }
+    let mut cgroups: Array<_, [u64; 2]> =
+        ebpf.map_mut("CGROUPS").context("the probe object has no map CGROUPS")?.try_into()?;
+    for (i, (id, level)) in (0..).zip(&watched.cgroups) {
+        cgroups.set(i, [*id, *level], 0).context("cannot watch so many cgroups: --cgroup takes at most 16")?;
+    }
+    Ok(())
+}
+
+/// Loads the programs that read the records; without them there is nothing to show.
+fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    for name in ["sample", "seed"] {
+        let program: &mut Iter =
+            ebpf.program_mut(name).with_context(|| format!("the probe object has no program {name}"))?.try_into()?;
+        program.load("task", btf).map_err(|error| anyhow!("the kernel refuses the iterator {name}: {}", explain(&error)))?;
+    }
+    Ok(())
+}
+
+/// Loads and attaches every probe of the table.
+fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Vec<ProbeState> {
+    PROBES
+        .iter()
+        .map(|probe| {
+            let error = attach(ebpf, btf, probe).err().map(|error| format!("{error:#}"));
+            ProbeState { probe, attempts: vec![Attempt { backend: probe.hook.backend(), error }] }
+        })
+        .collect()
+}
+
+/// What is left where tracefs cannot be had: the probes that need it say so.
+fn attach_without_tracefs(ebpf: &mut Ebpf, btf: &Btf, error: &anyhow::Error) -> Result<Vec<ProbeState>> {
+    let reason = format!("{error:#}");
+    Ok(PROBES
+        .iter()
+        .map(|probe| {
+            let error = match probe.hook {
+                Hook::Syscall(_) => Some(reason.clone()),
+                Hook::Btf(..) => attach(ebpf, btf, probe).err().map(|error| format!("{error:#}")),
+            };
+            ProbeState { probe, attempts: vec![Attempt { backend: probe.hook.backend(), error }] }
+        })
+        .collect())
+}
+
+/// Loads and attaches one probe: all of its programs or, on an error, as good as none (an entry alone counts
+/// nothing).
+fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<()> {
+    match &probe.hook {
+        Hook::Btf(tracepoint, program) => {
+            let program: &mut BtfTracePoint = find(ebpf, *program)?.try_into()?;
+            program.load(tracepoint, btf).map_err(|error| anyhow!(explain(&error)))?;
+            program.attach().map_err(|error| anyhow!(explain(&error)))?;
+        }
+        Hook::Syscall(points) => {
+            for (_, program) in *points {
+                let program: &mut TracePoint = find(ebpf, *program)?.try_into()?;
+                program.load().map_err(|error| anyhow!(explain(&error)))?;
+            }
+            for (tracepoint, program) in *points {
+                let program: &mut TracePoint = find(ebpf, *program)?.try_into()?;
+                program
+                    .attach("syscalls", tracepoint)
+                    .map_err(|error| anyhow!("syscalls:{tracepoint}: {}", explain(&error)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The program with an index of [`program::NAMES`].
+fn find(ebpf: &mut Ebpf, index: usize) -> Result<&mut Program> {
+    let name = program::NAMES.get(index).copied().unwrap_or_default();
+    ebpf.program_mut(name).with_context(|| format!("the probe object has no program {name}"))
+}
+
+/// One line for an error of aya: its chain of causes, and of a verifier's log the last two lines, where the
+/// reason is.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    if let Some((head, log)) = text.split_once("Verifier output:") {
+        let last: Vec<&str> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(4).collect();
+        text = format!("{head}the verifier says: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | "));
+    }
+    mem::take(&mut text).split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,205 @@
+//! One thread on one waitable: from two readings of its slot to counts, times and the state that it is in.
+//! (`loop` is a keyword.)
+
+use loopscope_probe::{Loop, Max, Wait};
+
+use super::{
+    Thread, Waitable,
+    totals::{EMPTY_LOOP, Totals},
+};
+
+/// Largest values of a window, in the units of [`Loop`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Largest {
+    /// Longest wait, ns.
+    pub wait_ns: u64,
+    /// Longest busy time, ns.
+    pub busy_ns: u64,
+    /// Most events of a wait.
+    pub events: u64,
+}
+
+/// Time spent in each state, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// In waits on this waitable.
+    pub wait_ns: u64,
+    /// Busy.
+    pub busy_ns: u64,
+    /// In waits on something else, between two of this waitable's.
+    pub other_wait_ns: u64,
+}
+
+impl Times {
+    /// Time since `base`.
+    fn since(self, base: Times) -> Times {
+        Times {
+            wait_ns: self.wait_ns.saturating_sub(base.wait_ns),
+            busy_ns: self.busy_ns.saturating_sub(base.busy_ns),
+            other_wait_ns: self.other_wait_ns.saturating_sub(base.other_wait_ns),
+        }
+    }
+}
+
+/// What a loop is doing at the end of the window, and for how long it has been, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Now {
+    /// It waits.
+    Wait(u64),
+    /// Its body runs.
+    Busy(u64),
+    /// Neither: it ended, or its thread waits on something else.
+    Neither,
+}
+
+/// What is known of one thread on one waitable.
+#[derive(Default)]
+pub struct LoopState {
+    raw: Option<Loop>,
+    fd: i32,
+    maxevents: u32,
+    mechanism: u32,
+    totals: Totals,
+    largest: Largest,
+    base: Totals,
+    base_times: Times,
+    /// Times of slots that were evicted.
+    carried: Times,
+}
+
+/// A loop, or another waiter, in a window.
+#[derive(Clone, Debug)]
+pub struct LoopWindow {
+    /// Whose it is.
+    pub thread: Thread,
+    /// One of [`loopscope_probe::mechanism`].
+    pub mechanism: u32,
+    /// The last descriptor given.
+    pub fd: i32,
+    /// The last maxevents given.
+    pub maxevents: u32,
+    /// Number of the instance; None where there is none.
+    pub instance: Option<u64>,
+    /// It comes back to wait.
+    pub is_loop: bool,
+    /// Its thread alone waits on the instance: busy time and state mean something.
+    pub alone: bool,
+    /// Its thread or its instance is gone.
+    pub ended: bool,
+    /// Counts.
+    pub totals: Totals,
+    /// Largest values.
+    pub largest: Largest,
+    /// Times, the open state at both ends included.
+    pub times: Times,
+    /// The state that it is in.
+    pub now: Now,
+}
+
+impl LoopState {
+    /// Takes in a reading of the slot. `sampled` is the window number of the thread's last reading by the iterator:
+    /// largest values of that window and later are new.
+    pub fn advance(&mut self, raw: &Loop, sampled: u64) {
+        self.totals.advance(self.raw.as_ref(), raw);
+        let largest = |max: &Max| {
+            let current = if u64::from(raw.window) >= sampled { max.current } else { 0 };
+            let previous = if u64::from(raw.previous_window) >= sampled { max.previous } else { 0 };
+            current.max(previous)
+        };
+        self.largest.wait_ns = self.largest.wait_ns.max(largest(&raw.wait_max_ns));
+        self.largest.busy_ns = self.largest.busy_ns.max(largest(&raw.busy_max_ns));
+        self.largest.events = self.largest.events.max(largest(&raw.events_max));
+        (self.fd, self.maxevents) = (raw.fd, raw.maxevents);
+        self.mechanism = raw.mechanism;
+        self.raw = Some(*raw);
+    }
+
+    /// Takes in that its thread is waiting on it.
+    pub fn waiting(&mut self, wait: &Wait) {
+        (self.fd, self.maxevents, self.mechanism) = (wait.fd, wait.maxevents, wait.mechanism);
+    }
+
+    /// The slot was given up: the next reading starts from nothing.
+    pub fn evicted(&mut self) {
+        if let Some(raw) = self.raw.take() {
+            self.carried.wait_ns += raw.wait_ns + raw.inherited_ns;
+            self.carried.busy_ns += raw.busy_ns;
+            self.carried.other_wait_ns += raw.other_wait_ns;
+        }
+    }
+
+    /// The descriptor by which the thread last waited.
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Whether a wait completed within the window.
+    pub fn waited(&self) -> bool {
+        self.totals.waits() > self.base.waits()
+    }
+
+    /// Whether the thread is in a wait on this waitable.
+    pub fn is_waiting(&self, thread: &Thread, of: Waitable) -> bool {
+        !thread.ended
+            && thread.wait.entry_ns != 0
+            && (thread.wait.waitable, thread.wait.generation) == (of.address, of.generation)
+    }
+
+    /// Begins a window.
+    pub fn begin(&mut self, thread: &Thread, of: Waitable) {
+        self.base = self.totals.clone();
+        self.base_times = self.times(thread, of).0;
+        self.largest = Largest::default();
+    }
+
+    /// Times since the slot was first seen, the state that it is in now included; and that state.
+    fn times(&self, thread: &Thread, of: Waitable) -> (Times, Now) {
+        let raw = self.raw.as_ref().unwrap_or(&EMPTY_LOOP);
+        let mut times = Times {
+            wait_ns: self.carried.wait_ns + raw.wait_ns + raw.inherited_ns,
+            busy_ns: self.carried.busy_ns + raw.busy_ns,
+            other_wait_ns: self.carried.other_wait_ns + raw.other_wait_ns,
+        };
+        let in_wait = match thread.wait.entry_ns {
+            0 => 0,
+            entry => thread.now_ns.saturating_sub(entry),
+        };
+        if self.is_waiting(thread, of) {
+            times.wait_ns += in_wait;
+            return (times, Now::Wait(in_wait));
+        }
+        if raw.last_exit_ns == 0 || raw.closed != 0 {
+            return (times, Now::Neither);
+        }
+        // The gap since its last wait: what the thread waited elsewhere, and the rest, which is busy time.
+        let gap = thread.now_ns.saturating_sub(raw.last_exit_ns);
+        let elsewhere = (thread.wait_ns.saturating_sub(raw.thread_wait_ns) + in_wait).min(gap);
+        times.other_wait_ns += elsewhere;
+        times.busy_ns += gap - elsewhere;
+        let busy = if thread.ended || in_wait > 0 { Now::Neither } else { Now::Busy(gap - elsewhere) };
+        (times, busy)
+    }
+
+    /// The window. `waiters`: threads that waited on the instance within it. `reused`: the kernel gave its address
+    /// to another instance.
+    pub fn window(&self, thread: &Thread, of: Waitable, instance: Option<u64>, waiters: usize, reused: bool) -> LoopWindow {
+        let (times, now) = self.times(thread, of);
+        let closed = self.raw.is_some_and(|raw| raw.closed != 0) && !self.is_waiting(thread, of);
+        let ended = thread.ended || reused || closed;
+        let alone = waiters <= 1 && of.is_instance();
+        LoopWindow {
+            thread: thread.clone(),
+            mechanism: self.mechanism,
+            fd: self.fd,
+            maxevents: self.maxevents,
+            instance,
+            is_loop: of.is_instance() && (alone || self.totals.waits() > 1),
+            alone,
+            ended,
+            totals: self.totals.since(&self.base),
+            largest: self.largest,
+            times: times.since(self.base_times),
+            now: if ended { Now::Neither } else { now },
+        }
+    }
+}

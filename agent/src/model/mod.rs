@@ -1,0 +1,335 @@
+//! Records to what happened: the only place that computes differences, times and rates. Pure: no I/O, no clock.
+//!
+//! [`Model::apply`] takes the records of one pass together with those of the ring buffer; [`Model::begin`] starts a
+//! window and [`Model::window`] shows it. A thread that ended stays until the next window begins.
+
+pub mod histogram;
+mod instance;
+mod looped;
+pub mod totals;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason, waitable};
+
+use crate::{
+    decode::{Record, name},
+    identity::Process,
+};
+pub use instance::InstanceWindow;
+use looped::LoopState;
+pub use looped::{LoopWindow, Now, Times};
+use totals::CtlTotals;
+
+/// A thread's record: thread ids are reused, the time at which the record was made is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ThreadKey {
+    /// Thread id as the host counts.
+    pub tid: u32,
+    /// CLOCK_MONOTONIC ns of the record's making.
+    pub born_ns: u64,
+}
+
+/// A use of a kernel address, or one of [`waitable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Waitable {
+    address: u64,
+    generation: u64,
+}
+
+impl Waitable {
+    /// Whether it is a kernel object at all.
+    fn is_instance(self) -> bool {
+        self.address > waitable::NO_INSTANCE
+    }
+}
+
+/// What is known of a thread.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// Process id as the host counts.
+    pub tgid: u32,
+    /// Thread id as the host counts.
+    pub tid: u32,
+    /// Name of the process.
+    pub comm: String,
+    /// Name of the thread.
+    pub thread: String,
+    /// What /proc says of the process.
+    pub process: Arc<Process>,
+    /// The wait that it is in.
+    wait: Wait,
+    /// Sum of its wait times, ns.
+    wait_ns: u64,
+    /// The reader's window number of its last sample but those of the current pass, and of the latest.
+    window: u64,
+    latest_window: u64,
+    /// CLOCK_MONOTONIC of the last record, ns.
+    now_ns: u64,
+    /// It ended, or executes another program.
+    pub ended: bool,
+}
+
+/// The epoll_ctl calls of one thread on one instance.
+#[derive(Default)]
+struct CtlState {
+    raw: Option<Ctl>,
+    now_ns: u64,
+    totals: CtlTotals,
+    base: CtlTotals,
+    tgid: u32,
+    fd: i32,
+    ended: bool,
+}
+
+/// Everything that was seen.
+#[derive(Default)]
+pub struct Model {
+    threads: HashMap<ThreadKey, Thread>,
+    loops: HashMap<(ThreadKey, Waitable), LoopState>,
+    ctls: HashMap<(ThreadKey, Waitable), CtlState>,
+    numbers: HashMap<Waitable, u64>,
+    counters: Counters,
+    base_counters: Counters,
+    now_ns: u64,
+    base_ns: u64,
+}
+
+/// What happened in a window.
+#[derive(Debug)]
+pub struct Window {
+    /// From the pass that began it to the last one, ns.
+    pub duration_ns: u64,
+    /// Loops and other waiters.
+    pub loops: Vec<LoopWindow>,
+    /// Instances, by number.
+    pub instances: Vec<InstanceWindow>,
+    /// Runs and losses of the probes within the window.
+    pub counters: Counters,
+}
+
+impl Model {
+    /// Takes in the records of a pass and of the ring buffer, in whatever order they came. `identify` says what
+    /// /proc has on a process id; it is asked once for each new thread.
+    pub fn apply(&mut self, mut records: Vec<Record>, identify: &mut dyn FnMut(u32) -> Arc<Process>) {
+        // A thread's end may have been read before or after a copy of it that is older or newer.
+        records.sort_by_key(|record| record.head().now_ns);
+        for record in records {
+            match record {
+                Record::Born(head) => self.thread(&head, identify),
+                Record::Loops(head, loops) => {
+                    self.thread(&head, identify);
+                    self.loops(&head, &loops);
+                }
+                Record::Ctls(head, ctls) => self.ctls(&head, &ctls),
+                Record::Counters(head, counters) => {
+                    self.counters = counters;
+                    self.now_ns = head.now_ns;
+                }
+            }
+        }
+        // Only now: the loops of one thread come in several records, which share the window before.
+        for thread in self.threads.values_mut() {
+            thread.window = thread.latest_window;
+        }
+    }
+
+    /// Notes whose records these are.
+    fn thread(&mut self, head: &Head, identify: &mut dyn FnMut(u32) -> Arc<Process>) {
+        let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
+        let (comm, thread) = (name(&head.comm), name(&head.thread));
+        let known = self.threads.entry(key).or_insert_with(|| Thread {
+            tgid: head.tgid,
+            tid: head.tid,
+            comm: comm.clone(),
+            thread: thread.clone(),
+            process: identify(head.tgid),
+            wait: Wait::default(),
+            wait_ns: 0,
+            window: 0,
+            latest_window: 0,
+            now_ns: 0,
+            ended: false,
+        });
+        // At exec the head has the names of the record's making; what a pass has read since is newer.
+        if head.reason != reason::EXEC as u32 || known.now_ns == 0 {
+            (known.comm, known.thread) = (comm, thread);
+        }
+    }
+
+    /// Advances a thread and its loops.
+    fn loops(&mut self, head: &Head, loops: &[Loop]) {
+        let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
+        let Some(thread) = self.threads.get_mut(&key) else {
+            return;
+        };
+        let sample = head.reason == reason::SAMPLE as u32;
+        if head.now_ns < thread.now_ns || (sample && thread.ended) {
+            return;
+        }
+        let sampled = thread.window;
+        let evicted = head.reason == reason::EVICT as u32;
+        for raw in loops {
+            let of = Waitable { address: raw.waitable, generation: raw.generation };
+            let state = self.loops.entry((key, of)).or_default();
+            state.advance(raw, sampled);
+            if evicted {
+                state.evicted();
+            }
+        }
+        if head.wait.entry_ns != 0 {
+            let of = Waitable { address: head.wait.waitable, generation: head.wait.generation };
+            self.loops.entry((key, of)).or_default().waiting(&head.wait);
+        }
+        thread.wait = head.wait;
+        thread.wait_ns = head.wait_ns;
+        thread.now_ns = head.now_ns;
+        if sample {
+            thread.latest_window = u64::from(head.window);
+        }
+        thread.ended = [reason::EXIT, reason::EXEC].contains(&(head.reason as usize));
+    }
+
+    /// Advances a thread's epoll_ctl calls.
+    fn ctls(&mut self, head: &Head, ctls: &[Ctl]) {
+        let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
+        for raw in ctls {
+            let of = Waitable { address: raw.waitable, generation: raw.generation };
+            let state = self.ctls.entry((key, of)).or_default();
+            if state.ended || head.now_ns < state.now_ns {
+                continue;
+            }
+            state.totals.advance(state.raw.as_ref(), raw);
+            state.raw = Some(*raw);
+            state.now_ns = head.now_ns;
+            (state.tgid, state.fd) = (head.tgid, raw.fd);
+            state.ended = head.reason != reason::SAMPLE as u32;
+        }
+    }
+
+    /// Begins a window with what is known now, and forgets what has ended.
+    pub fn begin(&mut self) {
+        self.threads.retain(|_, thread| !thread.ended);
+        let threads = &self.threads;
+        self.loops.retain(|(key, _), _| threads.contains_key(key));
+        self.ctls.retain(|_, state| !state.ended);
+        let used: HashSet<Waitable> =
+            self.loops.keys().chain(self.ctls.keys()).map(|(_, waitable)| *waitable).collect();
+        self.numbers.retain(|waitable, _| used.contains(waitable));
+        for ((key, waitable), state) in &mut self.loops {
+            if let Some(thread) = threads.get(key) {
+                state.begin(thread, *waitable);
+            }
+        }
+        for state in self.ctls.values_mut() {
+            state.base = state.totals.clone();
+        }
+        self.base_counters = self.counters;
+        self.base_ns = self.now_ns;
+    }
+
+    /// What happened since [`Model::begin`].
+    pub fn window(&mut self) -> Window {
+        self.number();
+        let waiters = self.waiters();
+        let newest = self.newest();
+        let mut loops: Vec<LoopWindow> = self
+            .loops
+            .iter()
+            .filter_map(|((key, of), state)| {
+                let thread = self.threads.get(key)?;
+                let waiters = waiters.get(of).map_or(0, HashSet::len);
+                let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
+                Some(state.window(thread, *of, self.numbers.get(of).copied(), waiters, reused))
+            })
+            .collect();
+        loops.sort_by_key(|looped| (looped.thread.tgid, looped.thread.tid, looped.instance));
+        Window {
+            duration_ns: self.now_ns.saturating_sub(self.base_ns),
+            loops,
+            instances: self.instances(&waiters),
+            counters: difference(&self.counters, &self.base_counters),
+        }
+    }
+
+    /// Gives every instance a number of ours, in the order in which they were created or, before the probes, lie.
+    fn number(&mut self) {
+        let mut new: Vec<Waitable> = self
+            .loops
+            .keys()
+            .chain(self.ctls.keys())
+            .map(|(_, waitable)| *waitable)
+            .filter(|waitable| waitable.is_instance() && !self.numbers.contains_key(waitable))
+            .collect();
+        new.sort_by_key(|waitable| (waitable.generation, waitable.address));
+        new.dedup();
+        let next = self.numbers.values().max().map_or(1, |last| last + 1);
+        self.numbers.extend(new.into_iter().zip(next..));
+    }
+
+    /// Which threads waited on each instance within the window, or are waiting on it.
+    fn waiters(&self) -> HashMap<Waitable, HashSet<ThreadKey>> {
+        let mut waiters: HashMap<Waitable, HashSet<ThreadKey>> = HashMap::new();
+        for ((key, waitable), state) in &self.loops {
+            if let Some(thread) = self.threads.get(key)
+                && (state.waited() || state.is_waiting(thread, *waitable))
+            {
+                waiters.entry(*waitable).or_default().insert(*key);
+            }
+        }
+        waiters
+    }
+
+    /// The newest generation seen at each address: older ones are gone.
+    fn newest(&self) -> HashMap<u64, u64> {
+        let mut newest = HashMap::new();
+        for (_, waitable) in self.loops.keys().chain(self.ctls.keys()).filter(|(_, waitable)| waitable.is_instance()) {
+            let generation = newest.entry(waitable.address).or_insert(waitable.generation);
+            *generation = waitable.generation.max(*generation);
+        }
+        newest
+    }
+
+    /// Every instance that was waited on or changed.
+    fn instances(&self, waiters: &HashMap<Waitable, HashSet<ThreadKey>>) -> Vec<InstanceWindow> {
+        let mut instances: BTreeMap<u64, InstanceWindow> = self
+            .numbers
+            .iter()
+            .map(|(waitable, number)| {
+                let waiters = waiters.get(waitable).map_or(0, HashSet::len);
+                (*number, InstanceWindow::new(*number, waiters))
+            })
+            .collect();
+        for ((key, waitable), state) in &self.loops {
+            let number = self.numbers.get(waitable);
+            if let (Some(thread), Some(instance)) =
+                (self.threads.get(key), number.and_then(|number| instances.get_mut(number)))
+                && !thread.ended
+            {
+                instance.hold(thread.tgid, state.fd());
+            }
+        }
+        for ((_, waitable), state) in &self.ctls {
+            let number = self.numbers.get(waitable);
+            if let Some(instance) = number.and_then(|number| instances.get_mut(number)) {
+                instance.ctl.merge(&state.totals.since(&state.base));
+                if !state.ended {
+                    instance.hold(state.tgid, state.fd);
+                }
+            }
+        }
+        instances.into_values().collect()
+    }
+}
+
+/// What the counters grew by.
+fn difference(now: &Counters, base: &Counters) -> Counters {
+    let mut window = *now;
+    for (count, base) in window.runs.iter_mut().zip(base.runs).chain(window.lost.iter_mut().zip(base.lost)) {
+        *count = count.saturating_sub(base);
+    }
+    window
+}

@@ -1,0 +1,178 @@
+//! Sums that never wrap, from the kernel's counts that do.
+
+use loopscope_probe::{
+    Ctl, Loop, ctl_errno, ctl_flag, ctl_op,
+    histogram::{COUNT_BUCKETS, TIME_BUCKETS},
+    result, timeout,
+};
+
+/// Adds to each sum the difference between two readings of a u32 counter that wraps.
+fn add<'a, const N: usize>(sums: &mut [u64; N], old: impl IntoIterator<Item = &'a u32>, new: impl IntoIterator<Item = &'a u32>) {
+    for ((sum, old), new) in sums.iter_mut().zip(old).zip(new) {
+        *sum += u64::from(new.wrapping_sub(*old));
+    }
+}
+
+/// Takes from each sum its earlier value.
+fn subtract<const N: usize>(sums: &mut [u64; N], base: &[u64; N]) {
+    for (sum, base) in sums.iter_mut().zip(base) {
+        *sum = sum.saturating_sub(*base);
+    }
+}
+
+/// What a loop did: counts, and times in ns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Waits by [`result`].
+    pub results: [u64; result::NAMES.len()],
+    /// Waits by [`timeout`].
+    pub timeouts: [u64; timeout::NAMES.len()],
+    /// Waits that returned as many events as were asked for.
+    pub saturated: u64,
+    /// Events returned.
+    pub events: u64,
+    /// Wait time of the waits counted above.
+    pub wait_ns: u64,
+    /// Busy time of the busy times counted below.
+    pub busy_ns: u64,
+    /// Wait times by bucket.
+    pub wait: [u64; TIME_BUCKETS],
+    /// Busy times by bucket.
+    pub busy: [u64; TIME_BUCKETS],
+    /// Events per wait by bucket.
+    pub events_per_wait: [u64; COUNT_BUCKETS],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Totals {
+            results: Default::default(),
+            timeouts: Default::default(),
+            saturated: 0,
+            events: 0,
+            wait_ns: 0,
+            busy_ns: 0,
+            wait: [0; TIME_BUCKETS],
+            busy: [0; TIME_BUCKETS],
+            events_per_wait: [0; COUNT_BUCKETS],
+        }
+    }
+}
+
+impl Totals {
+    /// Adds what happened between two readings of the same slot; `old` None: since the slot was taken.
+    pub fn advance(&mut self, old: Option<&Loop>, new: &Loop) {
+        let zero = EMPTY_LOOP;
+        let old = old.unwrap_or(&zero);
+        add(&mut self.results, &old.results, &new.results);
+        add(&mut self.timeouts, &old.timeouts, &new.timeouts);
+        add(&mut self.wait, &old.wait, &new.wait);
+        add(&mut self.busy, &old.busy, &new.busy);
+        add(&mut self.events_per_wait, &old.events_per_wait, &new.events_per_wait);
+        self.saturated += u64::from(new.saturated.wrapping_sub(old.saturated));
+        self.events += new.events.wrapping_sub(old.events);
+        self.wait_ns += new.wait_ns.wrapping_sub(old.wait_ns);
+        self.busy_ns += new.busy_ns.wrapping_sub(old.busy_ns);
+    }
+
+    /// What was added since `base` was a copy of this.
+    #[must_use]
+    pub fn since(&self, base: &Totals) -> Totals {
+        let mut window = self.clone();
+        subtract(&mut window.results, &base.results);
+        subtract(&mut window.timeouts, &base.timeouts);
+        subtract(&mut window.wait, &base.wait);
+        subtract(&mut window.busy, &base.busy);
+        subtract(&mut window.events_per_wait, &base.events_per_wait);
+        window.saturated -= base.saturated.min(window.saturated);
+        window.events -= base.events.min(window.events);
+        window.wait_ns -= base.wait_ns.min(window.wait_ns);
+        window.busy_ns -= base.busy_ns.min(window.busy_ns);
+        window
+    }
+
+    /// All completed waits: the sum of their results.
+    pub fn waits(&self) -> u64 {
+        self.results.iter().sum()
+    }
+}
+
+/// A slot that was just taken.
+pub const EMPTY_LOOP: Loop = Loop {
+    waitable: 0,
+    generation: 0,
+    last_exit_ns: 0,
+    thread_wait_ns: 0,
+    wait_ns: 0,
+    inherited_ns: 0,
+    busy_ns: 0,
+    other_wait_ns: 0,
+    events: 0,
+    wait_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
+    busy_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
+    events_max: loopscope_probe::Max { current: 0, previous: 0 },
+    scratch: 0,
+    closed: 0,
+    window: 0,
+    previous_window: 0,
+    epoch: 0,
+    mechanism: 0,
+    fd: -1,
+    maxevents: 0,
+    results: [0; result::NAMES.len()],
+    timeouts: [0; timeout::NAMES.len()],
+    saturated: 0,
+    wait: [0; TIME_BUCKETS],
+    busy: [0; TIME_BUCKETS],
+    events_per_wait: [0; COUNT_BUCKETS],
+};
+
+/// The epoll_ctl calls on an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CtlTotals {
+    /// Calls that succeeded, by [`ctl_op`].
+    pub done: [u64; ctl_op::NAMES.len()],
+    /// Flags of the successful adds and mods, by [`ctl_flag`].
+    pub flags: [u64; ctl_flag::NAMES.len()],
+    /// Calls that failed, by [`ctl_op`] and [`ctl_errno`].
+    pub errors: [[u64; ctl_errno::NAMES.len()]; ctl_op::NAMES.len()],
+}
+
+impl CtlTotals {
+    /// As [`Totals::advance`].
+    pub fn advance(&mut self, old: Option<&Ctl>, new: &Ctl) {
+        const ZERO: [u32; loopscope_probe::CTL_ERRNO_COLUMNS] = [0; loopscope_probe::CTL_ERRNO_COLUMNS];
+        add(&mut self.done, old.map_or(&[0; 4], |old| &old.done), &new.done);
+        add(&mut self.flags, old.map_or(&[0; 4], |old| &old.flags), &new.flags);
+        for (op, sums) in self.errors.iter_mut().enumerate() {
+            let old = old.and_then(|old| old.errors.get(op)).unwrap_or(&ZERO);
+            add(sums, old, new.errors.get(op).unwrap_or(&ZERO));
+        }
+    }
+
+    /// As [`Totals::since`].
+    #[must_use]
+    pub fn since(&self, base: &CtlTotals) -> CtlTotals {
+        let mut window = self.clone();
+        subtract(&mut window.done, &base.done);
+        subtract(&mut window.flags, &base.flags);
+        for (sums, base) in window.errors.iter_mut().zip(&base.errors) {
+            subtract(sums, base);
+        }
+        window
+    }
+
+    /// Adds another thread's calls on the same instance.
+    pub fn merge(&mut self, other: &CtlTotals) {
+        let plus = |sums: &mut [u64], others: &[u64]| {
+            for (sum, other) in sums.iter_mut().zip(others) {
+                *sum += other;
+            }
+        };
+        plus(&mut self.done, &other.done);
+        plus(&mut self.flags, &other.flags);
+        for (sums, others) in self.errors.iter_mut().zip(&other.errors) {
+            plus(sums, others);
+        }
+    }
+}

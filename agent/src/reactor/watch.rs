@@ -1,0 +1,112 @@
+//! The probes and the model together: what a view samples. Lives in the reactor's thread.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    decode::{self, Record},
+    identity::{Process, Processes},
+    kernel::{Kernel, Options, ProbeState},
+    model::{Model, Window},
+};
+
+use super::Reactor;
+
+/// Attached probes and everything that they have told.
+pub struct Watch {
+    kernel: Kernel,
+    model: Model,
+    processes: Processes,
+    buffer: Vec<u8>,
+    /// Records that could not be read; always 0 unless probe and agent disagree.
+    damaged: u64,
+    base_missed: u64,
+}
+
+impl Watch {
+    /// Loads and attaches the probes and begins a window.
+    ///
+    /// # Errors
+    /// As [`Kernel::start`], or the first pass fails.
+    pub fn start(options: &Options, reactor: &Reactor) -> Result<Watch> {
+        let kernel = Kernel::start(options, reactor.fd())?;
+        reactor.watch(kernel.events_fd(), kernel.log_fd())?;
+        let mut watch = Watch {
+            kernel,
+            model: Model::default(),
+            processes: Processes::default(),
+            buffer: Vec::new(),
+            damaged: 0,
+            base_missed: 0,
+        };
+        watch.sample()?;
+        watch.model.begin();
+        watch.base_missed = watch.kernel.missed();
+        Ok(watch)
+    }
+
+    /// Each probe, and how it is attached or why not.
+    pub fn probes(&self) -> &[ProbeState] {
+        self.kernel.probes()
+    }
+
+    /// Reads everything that the kernel has.
+    ///
+    /// # Errors
+    /// The iterator fails, or a pass does not come to its end.
+    pub fn sample(&mut self) -> Result<()> {
+        self.buffer.clear();
+        self.kernel.pass(&mut self.buffer)?;
+        let mut records = decode::records(&self.buffer).context("the probes' records are damaged")?;
+        if !matches!(records.last(), Some(Record::Counters(..))) {
+            anyhow::bail!("a pass over the probes' records ended early, after {} bytes", self.buffer.len());
+        }
+        // After the pass: what is in it of a thread that ends meanwhile is older than its last figures.
+        self.take_events(&mut records);
+        self.apply(records);
+        Ok(())
+    }
+
+    /// Takes in what came through the ring buffer.
+    pub fn drain(&mut self) {
+        let mut records = Vec::new();
+        self.take_events(&mut records);
+        self.apply(records);
+    }
+
+    /// Prints what the probes have logged.
+    pub fn print_log(&mut self) {
+        self.kernel.print_log();
+    }
+
+    /// What happened since the start.
+    pub fn window(&mut self) -> Window {
+        self.model.window()
+    }
+
+    /// Runs of probes that the kernel skipped since the start.
+    pub fn missed(&self) -> u64 {
+        self.kernel.missed().saturating_sub(self.base_missed)
+    }
+
+    /// Records that could not be read.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// Empties the ring buffer into `records`.
+    fn take_events(&mut self, records: &mut Vec<Record>) {
+        let damaged = &mut self.damaged;
+        self.kernel.events(|bytes| match decode::record(bytes) {
+            Ok((record, _)) => records.push(record),
+            Err(_) => *damaged += 1,
+        });
+    }
+
+    fn apply(&mut self, records: Vec<Record>) {
+        let processes = &mut self.processes;
+        let mut identify = |pid| -> Arc<Process> { processes.get(pid) };
+        self.model.apply(records, &mut identify);
+    }
+}

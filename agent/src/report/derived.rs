@@ -1,0 +1,119 @@
+//! The figures that follow from a document's own fields: the only place that divides them.
+//!
+//! Every function is pure and says `None` where the figure has no meaning; none of them formats.
+
+use std::cmp::Ordering;
+
+use super::document::{Counts, Ctl, InstanceRow, LoopRow, Lost, Report};
+
+impl Report {
+    /// `count` per second of the window; 0 for a window without length.
+    pub fn per_second(&self, count: u64) -> f64 {
+        if self.duration_seconds > 0.0 { count as f64 / self.duration_seconds } else { 0.0 }
+    }
+
+    /// Rows that are loops, and rows that are waiters only.
+    pub fn loops_and_waiters(&self) -> (usize, usize) {
+        let loops = self.loops.iter().filter(|row| row.is_loop).count();
+        (loops, self.loops.len() - loops)
+    }
+
+    /// Completed waits of all rows.
+    pub fn waits(&self) -> u64 {
+        self.loops.iter().map(|row| row.waits).sum()
+    }
+
+    /// Events of all rows.
+    pub fn events(&self) -> u64 {
+        self.loops.iter().map(|row| row.events).sum()
+    }
+}
+
+impl Lost {
+    /// Each reason: its name, its count and what it means, in the contract's order.
+    pub fn reasons(&self) -> [(&'static str, u64, &'static str); 6] {
+        [
+            ("records", self.records, "waiters without a record: no memory, or a limit was reached"),
+            ("events", self.events, "records that found the ring buffer full"),
+            ("missed", self.missed, "runs of a probe that the kernel skipped"),
+            ("unpaired", self.unpaired, "exits of a wait whose entry was not seen"),
+            ("clamped", self.clamped, "negative time differences, taken as zero"),
+            ("unseen", self.unseen, "32-bit tasks, whose calls this way of attaching cannot read"),
+        ]
+    }
+}
+
+impl LoopRow {
+    /// The share of waits that were saturated; None without a wait or where the call has no maxevents.
+    pub fn saturated_share(&self) -> Option<f64> {
+        self.maxevents.and_then(|_| share(self.saturated, self.waits))
+    }
+
+    /// The share of waits that asked not to wait and found nothing; None without a wait.
+    pub fn empty_share(&self) -> Option<f64> {
+        share(self.results.empty, self.waits)
+    }
+
+    /// The order of the human views: the most utilised first, rows without a utilisation after all others,
+    /// then the most waits; ids break ties, so that two runs over the same rows agree.
+    pub fn by_utilization(a: &Self, b: &Self) -> Ordering {
+        // Below every real utilisation, which is 0 to 1.
+        let key = |row: &Self| row.utilization.unwrap_or(-1.0);
+        key(b).total_cmp(&key(a)).then_with(|| b.waits.cmp(&a.waits)).then_with(|| {
+            (a.pid, a.tid, a.mechanism, a.instance).cmp(&(b.pid, b.tid, b.mechanism, b.instance))
+        })
+    }
+}
+
+impl Counts {
+    /// The mean; None for one that saw nothing.
+    pub fn mean(&self) -> Option<f64> {
+        share(self.sum, self.count)
+    }
+}
+
+impl Ctl {
+    /// All calls, the failed ones included.
+    pub fn calls(&self) -> u64 {
+        self.add + self.r#mod + self.del + self.errors.values().sum::<u64>()
+    }
+}
+
+impl InstanceRow {
+    /// The order of the human views: the most epoll_ctl calls first.
+    pub fn by_calls(a: &Self, b: &Self) -> Ordering {
+        b.ctl.calls().cmp(&a.ctl.calls()).then_with(|| a.instance.cmp(&b.instance))
+    }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::Mechanism;
+    use super::*;
+
+    #[test]
+    fn a_share_of_nothing_is_unknown_not_zero() {
+        let row = LoopRow::default();
+        assert_eq!((row.saturated_share(), row.empty_share()), (None, None));
+        assert_eq!(row.events_per_wait.mean(), None);
+        assert_eq!(Report::default().per_second(7), 0.0);
+    }
+
+    #[test]
+    fn poll_is_never_saturated() {
+        let row = LoopRow { mechanism: Mechanism::Poll, waits: 5, ..LoopRow::default() };
+        assert_eq!(row.saturated_share(), None);
+    }
+
+    #[test]
+    fn rows_without_a_utilisation_come_last_and_ties_are_broken_by_ids() {
+        let row = |pid, utilization, waits| LoopRow { pid, utilization, waits, ..LoopRow::default() };
+        let mut rows = [row(1, None, 900), row(4, Some(0.0), 1), row(3, Some(0.0), 1), row(2, Some(0.5), 0)];
+        rows.sort_by(LoopRow::by_utilization);
+        assert_eq!(rows.iter().map(|row| row.pid).collect::<Vec<_>>(), [2, 3, 4, 1]);
+    }
+}

@@ -1,0 +1,28 @@
+//! Counts of the programs' own runs and losses, per CPU.
+
+use loopscope_probe::Counters;
+
+use crate::storage::COUNTERS;
+
+/// This CPU's counters. Tracepoint programs do not nest or migrate, so plain adds are enough.
+#[inline(always)]
+fn counters() -> Option<&'static mut Counters> {
+    // SAFETY: a per-CPU array element lives as long as the map and is this CPU's alone.
+    COUNTERS.get_ptr_mut(0).and_then(|counters| unsafe { counters.as_mut() })
+}
+
+/// Counts a run of one of [`loopscope_probe::program`].
+#[inline(always)]
+pub fn run(program: usize) {
+    if let Some(runs) = counters().and_then(|counters| counters.runs.get_mut(program)) {
+        *runs = runs.wrapping_add(1);
+    }
+}
+
+/// Counts one of [`loopscope_probe::lost`].
+#[inline(always)]
+pub fn lost(reason: usize) {
+    if let Some(lost) = counters().and_then(|counters| counters.lost.get_mut(reason)) {
+        *lost = lost.wrapping_add(1);
+    }
+}

@@ -1,0 +1,146 @@
+//! Last figures: what leaves through the ring buffer when a thread ends, executes, or runs out of slots.
+
+use loopscope_probe::{CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, kind, lost, program, reason};
+
+use crate::{
+    counters,
+    kernel::{self, TaskPtr},
+    storage::{CTLS, EVENTS, MORE, TASKS},
+    wait::now,
+};
+
+/// A thread ends. `task` is the running thread.
+#[inline(always)]
+pub fn exit(task: TaskPtr) {
+    counters::run(program::TASK_EXIT);
+    if let Some(record) = TASKS.get(task) {
+        // A thread may have been renamed since its first wait.
+        record.comm = kernel::process_comm(task);
+        record.thread = kernel::comm(task);
+    }
+    all(task, reason::EXIT);
+}
+
+/// A thread executes another program. `task` is the running thread; its names are the new program's already, so the
+/// record's own go out.
+#[inline(always)]
+pub fn exec(task: TaskPtr) {
+    counters::run(program::TASK_EXEC);
+    all(task, reason::EXEC);
+}
+
+/// Sends and ends all records of a thread.
+#[inline(always)]
+fn all(task: TaskPtr, why: usize) {
+    if let Some(record) = TASKS.get(task) {
+        first(record, why);
+        if let Some(loops) = MORE.get(task) {
+            more(record, loops, why);
+            MORE.delete(task);
+        }
+        TASKS.delete(task);
+    }
+    if let Some(record) = CTLS.get(task) {
+        ctls(record, why);
+        CTLS.delete(task);
+    }
+}
+
+/// Sends a thread's first loop; it carries the thread's end even where the slot is free.
+#[inline(always)]
+fn first(record: &Task, why: usize) {
+    send::<Loop>(kind::LOOPS, why, &record.first, |head| waits(head, record));
+}
+
+/// Sends a thread's further loops.
+#[inline(always)]
+pub fn more(record: &Task, loops: &MoreLoops, why: usize) {
+    send::<MoreLoops>(kind::LOOPS, why, loops, |head| waits(head, record));
+}
+
+/// Sends a thread's epoll_ctl calls.
+#[inline(always)]
+pub fn ctls(record: &CtlTask, why: usize) {
+    send::<[Ctl; CTL_SLOTS]>(kind::CTLS, why, &record.slots, |head| ctl(head, record));
+}
+
+/// Tells user space of a thread while it lives, so that it can read what /proc says of it.
+#[inline(always)]
+pub fn born(record: &Task) {
+    // Not a loss where the buffer is full: the next pass finds the thread.
+    if let Some(mut entry) = EVENTS.reserve::<Head>(0) {
+        let head = entry.as_mut_ptr();
+        announce(head, kind::BORN, size_of::<Head>(), reason::SAMPLE);
+        waits(head, record);
+        entry.submit(0);
+    }
+}
+
+/// Sends one record, or counts its loss.
+#[inline(always)]
+fn send<T: 'static>(kind: usize, why: usize, body: &T, whose: impl FnOnce(*mut Head)) {
+    let Some(mut entry) = EVENTS.reserve::<Record<T>>(0) else {
+        counters::lost(lost::EVENTS);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the room is as large as a Record<T>.
+    let (head, to) = unsafe { (&raw mut (*record).head, &raw mut (*record).body) };
+    announce(head, kind, size_of::<Record<T>>(), why);
+    whose(head);
+    kernel::copy(to, body);
+    entry.submit(0);
+}
+
+/// Fills the part of a head that says what the record is. `head` is valid for writing.
+#[inline(always)]
+pub fn announce(head: *mut Head, kind: usize, size: usize, why: usize) {
+    // SAFETY: the callers pass room of their own.
+    unsafe {
+        (*head).kind = kind as u32;
+        (*head).size = size as u32;
+        (*head).reason = why as u32;
+        (*head).window = 0;
+        (*head).now_ns = now();
+    }
+}
+
+/// Fills the part of a head that says which thread, from its waits. `head` is valid for writing.
+#[inline(always)]
+pub fn waits(head: *mut Head, record: &Task) {
+    // SAFETY: the callers pass room of their own.
+    unsafe {
+        (*head).born_ns = record.born_ns;
+        (*head).tgid = record.tgid;
+        (*head).tid = record.tid;
+        (*head).comm = record.comm;
+        (*head).thread = record.thread;
+        (*head).wait_ns = record.wait_ns;
+        kernel::copy(&raw mut (*head).wait, &record.wait);
+    }
+}
+
+/// As [`waits`], from its epoll_ctl calls.
+#[inline(always)]
+pub fn ctl(head: *mut Head, record: &CtlTask) {
+    // SAFETY: the callers pass room of their own.
+    unsafe {
+        (*head).born_ns = record.born_ns;
+        (*head).tgid = record.tgid;
+        (*head).tid = record.tid;
+        (*head).comm = record.comm;
+        (*head).thread = record.thread;
+        (*head).wait_ns = 0;
+        // One field at a time: a struct literal would be built on the stack and copied byte by byte.
+        let wait = &raw mut (*head).wait;
+        (*wait).entry_ns = 0;
+        (*wait).waitable = 0;
+        (*wait).generation = 0;
+        (*wait).fd = 0;
+        (*wait).maxevents = 0;
+        (*wait).timeout = 0;
+        (*wait).mechanism = 0;
+        (*wait).slot = 0;
+        (*wait).inherited = 0;
+    }
+}

@@ -1,0 +1,85 @@
+//! Which epoll instance a descriptor means, and which use of its address.
+//!
+//! An instance is known by its `struct file`: the two live and die together, dup, fork and SCM_RIGHTS share it,
+//! and finding it takes one guarded read. The address alone is not enough, since the slab hands it out again
+//! (measured: in 274 of 1,000 close and reopen cycles); the time of the creation tells the uses apart.
+
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
+use aya_log_ebpf::{debug, error};
+use loopscope_probe::lost;
+
+use crate::{
+    counters, filter,
+    kernel::{self, FDTABLE_FD, FDTABLE_MAX_FDS, FILE_F_OP, FILES_STRUCT_FDT, TASK_FILES, TaskPtr},
+    storage::{BIRTHS, EPOCH_SLOTS, EPOCHS, ordered, reader},
+};
+
+/// The `struct file` behind a descriptor of `task`; 0 where there is none.
+#[inline(always)]
+pub fn file(task: TaskPtr, fd: i32) -> u64 {
+    let files: *const u8 = kernel::field(task, &TASK_FILES);
+    if files.is_null() {
+        return 0;
+    }
+    let table: *const u8 = kernel::field(files, &FILES_STRUCT_FDT);
+    let size: u32 = kernel::field(table, &FDTABLE_MAX_FDS);
+    if fd as u32 >= size {
+        return 0;
+    }
+    let descriptors: u64 = kernel::field(table, &FDTABLE_FD);
+    kernel::probe(descriptors + u64::from(fd as u32) * 8).unwrap_or(0)
+}
+
+/// Whether a file is an epoll instance. Before the kernel's file operations are known, none is.
+#[inline(always)]
+pub fn is_epoll(file: u64) -> bool {
+    match (reader(), kernel::probe::<u64>(file + u64::from(FILE_F_OP.load()))) {
+        (Some(reader), Some(operations)) => operations != 0 && operations == reader.epoll_fops,
+        _ => false,
+    }
+}
+
+/// The element of [`EPOCHS`] that an address hashes to (Fibonacci hashing; files are 64-byte aligned).
+#[inline(always)]
+fn epoch_slot(file: u64) -> u32 {
+    ((file >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as u32 & (EPOCH_SLOTS - 1)
+}
+
+/// How many instances were created at addresses like this one. While it stands still, what is known of the
+/// address holds; when it moves, [`generation`] says whether this very address was reused.
+#[inline(always)]
+pub fn epoch(file: u64) -> u32 {
+    EPOCHS.get(epoch_slot(file)).map_or(0, |epoch| *epoch as u32)
+}
+
+/// When the instance at this address was created, CLOCK_MONOTONIC ns; 0 if before the probes.
+#[inline(always)]
+pub fn generation(file: u64) -> u64 {
+    // SAFETY: entries are never deleted, and a u64 is read whole.
+    unsafe { BIRTHS.get(&file) }.copied().unwrap_or(0)
+}
+
+/// Exit of epoll_create and epoll_create1: a new use of an address begins, before anybody can wait on it.
+#[inline(always)]
+pub fn created<C: EbpfContext>(ctx: &C, program: usize, fd: i64) {
+    counters::run(program);
+    let task = kernel::current();
+    if fd < 0 {
+        return;
+    }
+    let file = file(task, fd as i32);
+    if file == 0 {
+        return;
+    }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if BIRTHS.insert(&file, &now, 0).is_err() && filter::selected(task) {
+        counters::lost(lost::RECORDS);
+        error!(ctx, "no room for another epoll instance's birth");
+    }
+    if let Some(epoch) = EPOCHS.get_ptr_mut(epoch_slot(file)) {
+        // SAFETY: an array element lives as long as the map; several CPUs may create at once, hence atomic.
+        ordered(unsafe { &mut *epoch }, 1);
+    }
+    debug!(ctx, "epoll instance created, fd {}", fd);
+}

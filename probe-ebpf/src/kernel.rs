@@ -1,0 +1,192 @@
+//! The kernel's structures, by offsets that the agent reads from BTF and injects before loading.
+//!
+//! The globals live in .rodata, which is frozen before the programs load: the verifier sees constants, so a
+//! pointer whose type it knows (the current task and what hangs from it) can be read with plain loads; past
+//! `void *` and `struct file **` it takes bpf_probe_read_kernel. Nothing here keeps state.
+
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::{
+    Global,
+    bindings::seq_file,
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+    },
+};
+
+/// Offsets and constants; the agent's table of the same names fills them.
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => { $(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub static $name: Global<u32> = Global::new(0);
+    )+ };
+}
+
+globals! {
+    /// task_struct.files
+    TASK_FILES,
+    /// task_struct.pid
+    TASK_PID,
+    /// task_struct.tgid
+    TASK_TGID,
+    /// task_struct.comm
+    TASK_COMM,
+    /// task_struct.group_leader
+    TASK_GROUP_LEADER,
+    /// task_struct.cgroups
+    TASK_CGROUPS,
+    /// css_set.dfl_cgrp
+    CSS_SET_DFL_CGRP,
+    /// cgroup.level
+    CGROUP_LEVEL,
+    /// cgroup.ancestors
+    CGROUP_ANCESTORS,
+    /// cgroup.kn
+    CGROUP_KN,
+    /// kernfs_node.id
+    KERNFS_NODE_ID,
+    /// files_struct.fdt
+    FILES_STRUCT_FDT,
+    /// fdtable.max_fds
+    FDTABLE_MAX_FDS,
+    /// fdtable.fd
+    FDTABLE_FD,
+    /// file.f_op
+    FILE_F_OP,
+    /// pt_regs: the call's number
+    REGS_NUMBER,
+    /// pt_regs: argument 0
+    REGS_ARG0,
+    /// pt_regs: argument 1
+    REGS_ARG1,
+    /// pt_regs: argument 2
+    REGS_ARG2,
+    /// pt_regs: argument 3
+    REGS_ARG3,
+    /// pt_regs: the return value
+    REGS_RETURN,
+    /// 1 where the return register holds -ENOSYS during a system call (x86-64): tells a call from an exception
+    REGS_ENOSYS,
+    /// System call number of epoll_wait; all ones where the architecture has none
+    NR_EPOLL_WAIT,
+    /// System call number of epoll_pwait
+    NR_EPOLL_PWAIT,
+    /// System call number of epoll_pwait2
+    NR_EPOLL_PWAIT2,
+    /// Possible CPUs
+    CPUS,
+    /// An epoll descriptor of the agent: its f_op tells epoll files
+    AGENT_EPFD,
+    /// How many process ids are in PIDS; 0: all processes
+    FILTER_PIDS,
+    /// How many cgroups are in CGROUPS; 0: all
+    FILTER_CGROUPS,
+    /// 1 where stores of one CPU may be seen out of order by another (everything but x86)
+    WEAK_MEMORY,
+}
+
+/// A `struct task_struct` that the verifier trusts.
+pub type TaskPtr = *const u8;
+
+/// Context of an iter/task program (kernel/bpf/task_iter.c).
+#[repr(C)]
+pub struct TaskIter {
+    /// What the iterator framework gives.
+    pub meta: *const IterMeta,
+    /// The task; null in the last call of a pass.
+    pub task: TaskPtr,
+}
+
+/// `struct bpf_iter_meta` (include/linux/bpf.h).
+#[repr(C)]
+pub struct IterMeta {
+    /// Where bpf_seq_write writes.
+    pub seq: *mut seq_file,
+    /// Number of this pass, unique on the host.
+    pub session_id: u64,
+    /// Index of the object in the pass.
+    pub seq_num: u64,
+}
+
+/// The running thread.
+#[inline(always)]
+pub fn current() -> TaskPtr {
+    // SAFETY: the helper has no preconditions and never returns null.
+    unsafe { bpf_get_current_task_btf() }.cast()
+}
+
+/// A field of a structure whose type the verifier knows, by a plain load.
+#[inline(always)]
+pub fn field<T: Copy>(structure: *const u8, offset: &Global<u32>) -> T {
+    // SAFETY: the verifier checks type and offset; a load from a stale pointer is fixed up by the kernel.
+    unsafe { structure.add(offset.load() as usize).cast::<T>().read() }
+}
+
+/// A field read by bpf_probe_read_kernel, which checks the address at run time.
+#[inline(always)]
+pub fn probe<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the destination is a T on the stack; the helper fails on a bad source.
+    let failed = unsafe {
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void)
+    };
+    // SAFETY: the helper fills the destination on success (and zeroes it on failure).
+    (failed == 0).then(|| unsafe { value.assume_init() })
+}
+
+/// As [`probe`], from the memory of the running process.
+#[inline(always)]
+pub fn read_user<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: as in `probe`.
+    let failed = unsafe {
+        bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void)
+    };
+    // SAFETY: as in `probe`.
+    (failed == 0).then(|| unsafe { value.assume_init() })
+}
+
+/// Copies `size_of::<T>()` bytes by one helper call: a memcpy in eBPF is a loop over bytes.
+#[inline(always)]
+pub fn copy<T>(to: *mut T, from: *const T) {
+    // SAFETY: the verifier checks that `to` has room; the helper checks the source.
+    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from.cast()) };
+}
+
+/// The saved user registers of a task.
+#[inline(always)]
+pub fn registers(task: TaskPtr) -> *const u8 {
+    // SAFETY: the verifier checks that the task is trusted; the helper does not return null.
+    unsafe { bpf_task_pt_regs(task.cast_mut().cast()) as usize as *const u8 }
+}
+
+/// Name of a task: `task_struct.comm`.
+#[inline(always)]
+pub fn comm(task: TaskPtr) -> [u8; 16] {
+    probe(task as u64 + u64::from(TASK_COMM.load())).unwrap_or([0; 16])
+}
+
+/// Name of the process of a task: that of its main thread.
+#[inline(always)]
+pub fn process_comm(task: TaskPtr) -> [u8; 16] {
+    let leader: u64 = field(task, &TASK_GROUP_LEADER);
+    probe(leader + u64::from(TASK_COMM.load())).unwrap_or([0; 16])
+}
+
+/// Process id and thread id of a task, as the host counts.
+#[inline(always)]
+pub fn ids(task: TaskPtr) -> (u32, u32) {
+    (field(task, &TASK_TGID), field(task, &TASK_PID))
+}
+
+/// `i` below N, a power of two, in a way that the compiler cannot leave out where it sees the bound by itself: the
+/// verifier does not follow its reasoning.
+#[inline(always)]
+pub fn below<const N: usize>(i: usize) -> usize {
+    const { assert!(N.is_power_of_two()) };
+    let mut i = i;
+    // SAFETY: masks a register.
+    unsafe { core::arch::asm!("{i} &= {mask}", i = inout(reg) i, mask = const N - 1) };
+    i
+}

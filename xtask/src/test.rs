@@ -1,0 +1,245 @@
+//! `cargo xtask test`: every check and every test, in one command; CI runs nothing else.
+//!
+//! Runs all steps even when an early one fails, and sums up. Must not let anything that was not run look as if
+//! it had passed: in CI (environment variable CI) it is a failure, elsewhere the table says "not run" and why.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use anyhow::{Result, bail};
+
+use crate::build_probe::{self, Checked};
+use crate::{debian, process, tidy, toolchain};
+
+/// What the tests observe or compare with: the program and the Debian package that has it.
+const OBSERVED: [(&str, &str); 5] = [
+    ("nginx", "nginx-light"),
+    ("memcached", "memcached"),
+    ("strace", "strace"),
+    ("bpftrace", "bpftrace"),
+    ("bpftool", "bpftool"),
+];
+
+/// How a step ended.
+enum Outcome {
+    Passed,
+    Failed(String),
+    NotRun(String),
+}
+
+struct Step {
+    name: &'static str,
+    outcome: Outcome,
+    took: Duration,
+}
+
+struct Session {
+    root: PathBuf,
+    ci: bool,
+    /// What the tests see beside our own environment.
+    environment: Vec<(&'static str, OsString)>,
+    steps: Vec<Step>,
+}
+
+/// Runs all steps; fails when one of them failed.
+pub fn run() -> Result<()> {
+    let ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    let mut session =
+        Session { root: process::workspace_root()?, ci, environment: Vec::new(), steps: Vec::new() };
+    if ci || process::is_root() {
+        // Then a test that cannot load its programs fails; without it, it says so and is left out.
+        session.environment.push(("LOOPSCOPE_REQUIRE_BPF", "1".into()));
+    }
+    // Packages put servers into /usr/sbin, which the PATH of a plain user lacks.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    session.environment.extend(env::join_paths(dirs).ok().map(|path| ("PATH", path)));
+    session.all();
+    session.sum_up()
+}
+
+impl Session {
+    fn all(&mut self) {
+        self.step("set-up", |_| set_up());
+        self.cargo_step("format", &["fmt", "--all", "--check"]);
+        self.cargo_step(
+            "clippy",
+            &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        );
+        self.step("probe", Session::check_probe);
+        self.cargo_step("build", &["build", "--workspace", "--release", "--locked"]);
+        self.cargo_step(
+            "unit tests",
+            &["test", "--workspace", "--release", "--locked", "--no-fail-fast", "--lib", "--bins"],
+        );
+        self.cargo_step("doc tests", &["test", "--workspace", "--release", "--locked", "--doc"]);
+        self.step("kernel tests", |session| session.kernel_tests());
+        self.step("documentation", |session| session.documentation());
+        self.step("licences", |session| session.licences());
+        self.step("tidy", |_| tidy::run().map(|()| Outcome::Passed));
+    }
+
+    fn step(&mut self, name: &'static str, run: impl FnOnce(&mut Session) -> Result<Outcome>) {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        let outcome = run(self).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        let took = start.elapsed();
+        let (said, why) = outcome.words();
+        println!(
+            "=== {name}: {said} after {:.1} s{}{why}",
+            took.as_secs_f64(),
+            if why.is_empty() { "" } else { ": " }
+        );
+        self.steps.push(Step { name, outcome, took });
+    }
+
+    fn cargo_step(&mut self, name: &'static str, args: &[&str]) {
+        self.step(name, |session| process::run(session.cargo().args(args)).map(|()| Outcome::Passed));
+    }
+
+    /// The cargo that runs us (rustup's cargo chooses the same toolchain again), with the environment of the tests.
+    fn cargo(&self) -> Command {
+        let mut command = Command::new("cargo");
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        command.current_dir(&self.root).envs(environment);
+        command
+    }
+
+    /// Proves the committed object; where that takes another compiler than is at hand, tests the rebuilt one.
+    fn check_probe(&mut self) -> Result<Outcome> {
+        build_probe::check_recorded(&self.root)?;
+        if !toolchain::can_be_had() {
+            return self.left_out(
+                "no compiler for the eBPF programs here, and no way to install one (CONTRIBUTING.md)",
+            );
+        }
+        if let Checked::Rebuilt(object) = build_probe::check()? {
+            self.environment.push(("LOOPSCOPE_PROBE_OBJECT", object.into_os_string()));
+        }
+        Ok(Outcome::Passed)
+    }
+
+    /// The tests that load the programs into the running kernel: one at a time, since they observe the whole host.
+    fn kernel_tests(&self) -> Result<Outcome> {
+        if !has_rust_files(&self.root.join("agent/tests")) {
+            return self.left_out("there are none in agent/tests");
+        }
+        if !process::is_root() {
+            return self.left_out("they need root");
+        }
+        let args =
+            ["test", "--package", "loopscope", "--release", "--locked", "--no-fail-fast", "--test", "*"];
+        process::run(self.cargo().args(args).args(["--", "--test-threads=1"]))?;
+        Ok(Outcome::Passed)
+    }
+
+    fn documentation(&self) -> Result<Outcome> {
+        let args = ["doc", "--workspace", "--no-deps", "--locked"];
+        process::run(self.cargo().env("RUSTDOCFLAGS", "-Dwarnings").args(args))?;
+        Ok(Outcome::Passed)
+    }
+
+    /// Known vulnerabilities are not asked for: their list is no part of the repository, so the answer would change
+    /// from one day to the next under the same commit. `cargo deny check advisories` does it.
+    fn licences(&self) -> Result<Outcome> {
+        if process::find("cargo-deny").is_none() {
+            return Ok(Outcome::NotRun(
+                "cargo-deny is not on PATH (cargo install cargo-deny --locked)".into(),
+            ));
+        }
+        process::run(self.cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))?;
+        Ok(Outcome::Passed)
+    }
+
+    fn left_out(&self, why: &str) -> Result<Outcome> {
+        if self.ci {
+            bail!("not run, which CI does not accept: {why}");
+        }
+        Ok(Outcome::NotRun(why.to_owned()))
+    }
+
+    fn sum_up(&self) -> Result<()> {
+        println!("\n=== summary");
+        self.steps.iter().for_each(|step| println!("{}", step.line()));
+        let (passed, failed, skipped) = tally(&self.steps);
+        println!("steps: {passed} passed, {failed} failed, {skipped} skipped");
+        if failed > 0 {
+            bail!("{failed} of {} steps failed", self.steps.len());
+        }
+        Ok(())
+    }
+}
+
+impl Outcome {
+    fn words(&self) -> (&'static str, &str) {
+        match self {
+            Outcome::Passed => ("ok", ""),
+            Outcome::Failed(why) => ("FAILED", why),
+            Outcome::NotRun(why) => ("not run", why),
+        }
+    }
+}
+
+impl Step {
+    fn line(&self) -> String {
+        let (said, why) = self.outcome.words();
+        let line = format!("  {said:<8} {:<14} {:>7.1} s  {why}", self.name, self.took.as_secs_f64());
+        line.trim_end().to_owned()
+    }
+}
+
+fn tally(steps: &[Step]) -> (usize, usize, usize) {
+    let count = |said: &str| steps.iter().filter(|step| step.outcome.words().0 == said).count();
+    (count("ok"), count("FAILED"), count("not run"))
+}
+
+/// Installs the programs that the tests observe, where that is possible, else says what is missing.
+fn set_up() -> Result<Outcome> {
+    let missing = OBSERVED.iter().filter(|(program, _)| process::find(program).is_none());
+    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        println!("  everything that the tests observe is installed");
+    } else {
+        debian::install(&missing, "the tests observe them or compare with them")?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn has_rust_files(dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| entry.path().extension().is_some_and(|ext| ext == "rs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(outcome: Outcome) -> Step {
+        Step { name: "clippy", outcome, took: Duration::from_millis(1500) }
+    }
+
+    #[test]
+    fn what_was_not_run_is_neither_passed_nor_failed() {
+        let steps =
+            [step(Outcome::Passed), step(Outcome::NotRun("why".into())), step(Outcome::Failed("x".into()))];
+        assert_eq!(tally(&steps), (1, 1, 1));
+        assert_eq!(
+            steps.map(|step| step.line()),
+            [
+                "  ok       clippy             1.5 s",
+                "  not run  clippy             1.5 s  why",
+                "  FAILED   clippy             1.5 s  x",
+            ]
+        );
+    }
+
+    #[test]
+    fn ci_accepts_nothing_that_was_left_out() {
+        let session = |ci| Session { root: PathBuf::new(), ci, environment: Vec::new(), steps: Vec::new() };
+        assert!(session(true).left_out("they need root").is_err());
+        assert!(matches!(session(false).left_out("they need root"), Ok(Outcome::NotRun(_))));
+    }
+}
