@@ -178,7 +178,8 @@ impl LocalPath {
     }
 
     fn check_absent(&self, object: &[u8]) -> Result<()> {
-        if contains_path(object, &self.path) {
+        // A machine whose folder has the very name that stands for it is like any other.
+        if self.path != Path::new(self.stands_as) && contains_path(object, &self.path) {
             bail!(
                 "the object holds the path {} of this machine: it would differ elsewhere",
                 self.path.display()
@@ -206,18 +207,20 @@ fn local_paths(root: &Path, rust_src: &Path) -> Result<Vec<LocalPath>> {
     Ok(paths)
 }
 
-/// Whether the path, or something below it, stands in the bytes. "/" and "/x" say too little to be looked for.
+/// Whether the path, or something below it, stands in the bytes: as a path, not as the middle of another one.
 fn contains_path(bytes: &[u8], path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let path = path.as_os_str().as_bytes();
+    // "/" and "/x" say too little to be looked for.
     if path.len() < 3 {
         return false;
     }
-    let ends = |rest: &[u8]| !matches!(rest.first(), Some(byte) if byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
-    bytes
-        .windows(path.len())
-        .enumerate()
-        .any(|(at, part)| part == path && bytes.get(at + path.len()..).is_none_or(ends))
+    let in_name =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
+    bytes.windows(path.len()).enumerate().filter(|(_, part)| *part == path).any(|(at, _)| {
+        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+        !in_name(before) && !in_name(bytes.get(at + path.len()))
+    })
 }
 
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
@@ -234,7 +237,7 @@ mod tests {
         assert!(contains_path(b"\0/srv/build/src/main.rs\0", path));
         assert!(contains_path(b"\0/srv/build", path));
         assert!(!contains_path(b"\0/srv/buildings/x\0", path));
-        assert!(!contains_path(b"\0./src/main.rs\0", path));
+        assert!(!contains_path(b"\0./probe/srv/build/main.rs\0", path));
         assert!(!contains_path(b"\0/cargo/registry\0", Path::new("/")));
     }
 

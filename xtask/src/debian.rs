@@ -39,6 +39,16 @@ pub fn install(packages: &[&str], why: &str) -> Result<()> {
     process::run(apt_get().args(options).args(packages))
 }
 
+/// Stops servers that were installed just now for the tests alone. RUNLEVEL=1 below does so before they start,
+/// but systemd takes no notice of it.
+pub fn stop_services(services: &[&str]) -> Result<()> {
+    if services.is_empty() || !Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    println!("  the tests start servers of their own; stopping those that the packages started");
+    process::run(Command::new("systemctl").args(["disable", "--now"]).args(services))
+}
+
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     // RUNLEVEL=1 is how a maintainer script's invoke-rc.d is told that this is no time to start services.

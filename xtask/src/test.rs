@@ -204,6 +204,9 @@ fn set_up() -> Result<Outcome> {
         println!("  everything that the tests observe is installed");
     } else {
         debian::install(&missing, "the tests observe them or compare with them")?;
+        let servers = [("nginx-light", "nginx"), ("memcached", "memcached")];
+        let installed = servers.iter().filter(|(package, _)| missing.contains(package));
+        debian::stop_services(&installed.map(|(_, service)| *service).collect::<Vec<_>>())?;
     }
     Ok(Outcome::Passed)
 }

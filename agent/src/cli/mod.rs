@@ -1,14 +1,17 @@
 //! The command line: its definition ([`args`]), how it is read ([`parse`]) and how a command ends
 //! ([`failure`]).
 //!
-//! Help, completions and the man page ([`generate`]) all come from the one definition. Nothing here may look
-//! at the kernel or start anything: bad input is refused before anything runs.
+//! Help, completions and the man page ([`generate`]) all come from the one definition. A file per command ([`report`],
+//! [`check`]) puts the parts together; bad input is refused before anything is started.
 
 pub mod args;
+pub mod check;
 pub mod duration;
 pub mod failure;
 pub mod generate;
 pub mod output;
+pub mod report;
+mod select;
 
 use std::ffi::OsString;
 

@@ -10,6 +10,8 @@ pub struct Process {
     /// Path of its cgroup: of the v2 hierarchy, or where it is in the root of that one, of systemd's own v1
     /// hierarchy.
     pub cgroup: Option<String>,
+    /// Its path in every hierarchy.
+    pub cgroups: Vec<String>,
     /// The systemd unit that the cgroup belongs to.
     pub unit: Option<String>,
 }
@@ -30,10 +32,11 @@ impl Processes {
         let Ok(cgroups) = fs::read_to_string(folder.join("cgroup")) else {
             return self.known.get(&pid).cloned().unwrap_or_default();
         };
+        let all = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(str::to_owned).collect();
         let cgroup = cgroup(&cgroups);
         let exe = fs::read_link(folder.join("exe")).ok().map(|path| path.to_string_lossy().into_owned());
         let unit = cgroup.as_deref().and_then(unit);
-        let process = Arc::new(Process { exe, cgroup, unit });
+        let process = Arc::new(Process { exe, cgroup, cgroups: all, unit });
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }

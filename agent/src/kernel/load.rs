@@ -31,10 +31,17 @@ const LOG_OFF_BYTES: u32 = 4096;
 /// What to watch; empty lists mean everything.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
-    /// Process ids, as the host counts; at most 1,024.
+    /// Process ids, as the host counts; at most [`Watched::MAX_PIDS`].
     pub pids: Vec<u32>,
-    /// Cgroups of the v2 hierarchy: (kernfs id, depth below the root); at most 16.
+    /// Cgroups of the v2 hierarchy: (kernfs id, depth below the root); at most [`Watched::MAX_CGROUPS`].
     pub cgroups: Vec<(u64, u64)>,
+}
+
+impl Watched {
+    /// Process ids at most.
+    pub const MAX_PIDS: usize = 1024;
+    /// Cgroups at most.
+    pub const MAX_CGROUPS: usize = 16;
 }
 
 /// How to load.
@@ -145,12 +152,12 @@ fn replacement() -> Result<Option<Vec<u8>>> {
 fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
     let mut pids: HashMap<_, u32, u32> = ebpf.map_mut("PIDS").context("the probe object has no map PIDS")?.try_into()?;
     for pid in &watched.pids {
-        pids.insert(pid, 1, 0).context("cannot watch so many processes: --pid takes at most 1,024")?;
+        pids.insert(pid, 1, 0).context("cannot tell the probes which processes to watch")?;
     }
     let mut cgroups: Array<_, [u64; 2]> =
         ebpf.map_mut("CGROUPS").context("the probe object has no map CGROUPS")?.try_into()?;
     for (i, (id, level)) in (0..).zip(&watched.cgroups) {
-        cgroups.set(i, [*id, *level], 0).context("cannot watch so many cgroups: --cgroup takes at most 16")?;
+        cgroups.set(i, [*id, *level], 0).context("cannot tell the probes which cgroups to watch")?;
     }
     Ok(())
 }

@@ -4,12 +4,14 @@
 //! A writer only writes: it computes no figure of its own ([`derived`] does), touches no kernel and no clock,
 //! and hands every error of its output back.
 
+pub mod build;
 pub mod check;
 mod columns;
 pub mod csv;
 pub mod derived;
 pub mod document;
 mod grid;
+pub mod host;
 pub mod json;
 pub mod table;
 pub mod text;

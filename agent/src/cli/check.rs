@@ -1,0 +1,69 @@
+//! `loopscope check`: what this kernel allows, found out by trying.
+
+use super::{CheckArgs, Failure, Kernel, output, report};
+use crate::{
+    kernel::{ProbeState, Watched, facts},
+    reactor::{Reactor, Watch},
+    report::{
+        self as view,
+        check::{CheckDocument, Fact, ProbeCheck, Tried},
+        document::SCHEMA,
+        host::Host,
+    },
+};
+
+/// Runs the command.
+///
+/// # Errors
+/// The main job cannot be done here (1), after the findings are printed.
+pub fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let mut facts = facts::facts(args.kernel.btf.as_deref());
+    let (states, refused) = match attach(&args.kernel) {
+        Ok(states) => {
+            let refused = report::missing(&states);
+            (states, refused)
+        }
+        Err(failure) => {
+            facts.push(facts::Fact { name: "start", value: failure.message.clone(), ok: false });
+            (Vec::new(), Some(failure))
+        }
+    };
+    let host = Host::this();
+    let document = CheckDocument {
+        schema: SCHEMA,
+        host: host.name,
+        kernel: host.kernel,
+        arch: host.arch,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        main_job: refused.is_none(),
+        facts: facts
+            .into_iter()
+            .map(|fact| Fact { name: fact.name.to_owned(), value: fact.value, ok: fact.ok })
+            .collect(),
+        probes: states.iter().map(probe).collect(),
+    };
+    output::write(|out| view::write_check(&document, args.format, report::terminal_width(), out))?;
+    refused.map_or(Ok(()), Err)
+}
+
+/// Loads and attaches everything once; all of it is gone again on return.
+fn attach(kernel: &Kernel) -> Result<Vec<ProbeState>, Failure> {
+    let reactor = Reactor::new()?;
+    let options = report::options(kernel, &Watched::default())?;
+    Ok(Watch::start(&options, &reactor)?.probes().to_vec())
+}
+
+/// A row of the findings.
+fn probe(state: &ProbeState) -> ProbeCheck {
+    let tried = state.attempts.iter().filter_map(|attempt| {
+        let error = attempt.error.clone()?;
+        Some(Tried { backend: attempt.backend.to_owned(), error })
+    });
+    ProbeCheck {
+        name: state.probe.name.to_owned(),
+        backend: state.backend().map(str::to_owned),
+        ok: state.backend().is_some(),
+        tried: tried.collect(),
+        lost_without: state.probe.lost_without.to_owned(),
+    }
+}

@@ -1,0 +1,174 @@
+//! From a window of the model to the report's document. Divides nothing that the model has not divided: units change
+//! here (ns to seconds), figures do not.
+
+use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, result, timeout};
+
+use super::document::{
+    CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism, ProbeRow,
+    Results, Seconds, State, Time, Timeouts,
+};
+use crate::{
+    kernel::ProbeState,
+    model::{
+        InstanceWindow, LoopWindow, Now,
+        histogram::{self, count_bound, time_bound},
+        totals::CtlTotals,
+    },
+};
+
+/// Bytes of one `struct epoll_event`, which is packed on x86-64 alone (include/uapi/linux/eventpoll.h).
+const EVENT_BYTES: u64 = if cfg!(target_arch = "x86_64") { 12 } else { 16 };
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// The element of a table; 0 where there is none.
+fn at(counts: &[u64], i: usize) -> u64 {
+    counts.get(i).copied().unwrap_or(0)
+}
+
+fn times(buckets: &[u64], sum_ns: u64, max_ns: u64) -> Seconds {
+    match histogram::Distribution::new(buckets, time_bound, seconds(sum_ns), seconds(max_ns)) {
+        None => Distribution::default(),
+        Some(d) => {
+            let [p50, p90, p99] = d.quantiles.map(Some);
+            Distribution { count: d.count, sum: d.sum, p50, p90, p99, max: Some(d.max) }
+        }
+    }
+}
+
+fn counts(buckets: &[u64], sum: u64, max: u64) -> Counts {
+    match histogram::Distribution::new(buckets, count_bound, sum as f64, max as f64) {
+        None => Distribution::default(),
+        Some(d) => {
+            let [p50, p90, p99] = d.quantiles.map(|value| Some(value as u64));
+            Distribution { count: d.count, sum, p50, p90, p99, max: Some(d.max as u64) }
+        }
+    }
+}
+
+/// A row of `loops`.
+pub fn loop_row(looped: &LoopWindow) -> LoopRow {
+    let (totals, process) = (&looped.totals, &looped.thread.process);
+    let alone = looped.is_loop && looped.alone;
+    let (state, state_ns) = match looped.now {
+        Now::Wait(ns) if alone => (State::Wait, Some(ns)),
+        Now::Busy(ns) if alone => (State::Busy, Some(ns)),
+        _ => (State::None, None),
+    };
+    let (wait_ns, busy_ns) = (looped.times.wait_ns, looped.times.busy_ns);
+    let measured = (alone && wait_ns + busy_ns > 0).then(|| busy_ns as f64 / (wait_ns + busy_ns) as f64);
+    LoopRow {
+        pid: looped.thread.tgid,
+        tid: looped.thread.tid,
+        comm: looped.thread.comm.clone(),
+        thread: looped.thread.thread.clone(),
+        exe: process.exe.clone(),
+        cgroup: process.cgroup.clone(),
+        unit: process.unit.clone(),
+        container: None,
+        pod: None,
+        mechanism: Mechanism::from_number(looped.mechanism).unwrap_or_default(),
+        is_loop: looped.is_loop,
+        ended: looped.ended,
+        epfd: Some(looped.fd),
+        instance: looped.instance,
+        waits: totals.waits(),
+        events: totals.events,
+        results: Results {
+            ready: at(&totals.results, result::READY),
+            timeout: at(&totals.results, result::TIMEOUT),
+            empty: at(&totals.results, result::EMPTY),
+            interrupted: at(&totals.results, result::INTERRUPTED),
+            error: at(&totals.results, result::ERROR),
+        },
+        timeouts: Timeouts {
+            infinite: at(&totals.timeouts, timeout::INFINITE),
+            zero: at(&totals.timeouts, timeout::ZERO),
+            finite: at(&totals.timeouts, timeout::FINITE),
+            unknown: at(&totals.timeouts, timeout::UNKNOWN),
+        },
+        saturated: totals.saturated,
+        maxevents: Some(looped.maxevents),
+        wait_seconds: times(&totals.wait, totals.wait_ns, looped.largest.wait_ns),
+        busy_seconds: alone.then(|| times(&totals.busy, totals.busy_ns, looped.largest.busy_ns)),
+        events_per_wait: counts(&totals.events_per_wait, totals.events, looped.largest.events),
+        backlog: None,
+        requeued: None,
+        overrun_seconds: None,
+        time: Time {
+            wait: seconds(wait_ns),
+            busy: alone.then(|| seconds(busy_ns)),
+            other_wait: alone.then(|| seconds(looped.times.other_wait_ns)),
+        },
+        state,
+        state_seconds: state_ns.map(seconds),
+        utilization: measured,
+        nfds: None,
+        highest_fd: None,
+        copied_bytes: CopiedBytes { r#in: 0, out: totals.events * EVENT_BYTES },
+    }
+}
+
+/// A row of `instances`.
+pub fn instance_row(instance: &InstanceWindow) -> InstanceRow {
+    InstanceRow {
+        instance: instance.number,
+        holders: instance.holders.iter().map(|(pid, fd)| Holder { pid: *pid, fd: *fd }).collect(),
+        waiters: u32::try_from(instance.waiters).unwrap_or(u32::MAX),
+        depth: None,
+        watched: None,
+        ctl: ctl(&instance.ctl),
+        listeners: None,
+    }
+}
+
+fn ctl(totals: &CtlTotals) -> Ctl {
+    let errors = ctl_errno::NAMES.iter().enumerate().filter_map(|(i, name)| {
+        let count: u64 = totals.errors.iter().map(|errors| at(errors, i)).sum();
+        (count > 0).then(|| ((*name).to_owned(), count))
+    });
+    Ctl {
+        add: at(&totals.done, ctl_op::ADD),
+        r#mod: at(&totals.done, ctl_op::MOD),
+        del: at(&totals.done, ctl_op::DEL),
+        errors: errors.collect(),
+        flags: CtlFlags {
+            edge: at(&totals.flags, ctl_flag::EDGE),
+            oneshot: at(&totals.flags, ctl_flag::ONESHOT),
+            exclusive: at(&totals.flags, ctl_flag::EXCLUSIVE),
+            wakeup: at(&totals.flags, ctl_flag::WAKEUP),
+        },
+    }
+}
+
+/// `lost`: what the probes counted, and the runs that the kernel skipped.
+pub fn lost(counters: &Counters, missed: u64) -> Lost {
+    Lost {
+        records: at(&counters.lost, lost::RECORDS),
+        events: at(&counters.lost, lost::EVENTS),
+        missed,
+        unpaired: at(&counters.lost, lost::UNPAIRED),
+        clamped: at(&counters.lost, lost::CLAMPED),
+        unseen: at(&counters.lost, lost::UNSEEN),
+    }
+}
+
+/// A row of `probes` for each that is attached.
+pub fn probe_rows(probes: &[ProbeState], counters: &Counters) -> Vec<ProbeRow> {
+    let attached = probes.iter().filter_map(|state| Some((state, state.backend()?)));
+    attached
+        .map(|(state, backend)| ProbeRow {
+            name: state.probe.name.to_owned(),
+            backend: backend.to_owned(),
+            runs: state.probe.hook.programs().into_iter().map(|program| at(&counters.runs, program)).sum(),
+        })
+        .collect()
+}
+
+/// A note for each probe that is not attached, but for those that this kernel has no call for.
+pub fn notes(probes: &[ProbeState]) -> Vec<String> {
+    let failed = probes.iter().filter_map(|state| Some((state.probe, state.error()?)));
+    failed.map(|(probe, error)| format!("{} is not watched ({error}): not seen are {}", probe.name, probe.lost_without)).collect()
+}
