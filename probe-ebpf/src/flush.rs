@@ -1,18 +1,39 @@
 //! Last figures: what leaves through the ring buffer when a thread ends, executes, or runs out of slots.
 
-use loopscope_probe::{CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, kind, lost, program, reason};
+use aya_ebpf::EbpfContext;
+use loopscope_probe::{CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, Wait, kind, lost, program, reason};
 
 use crate::{
     counters,
     kernel::{self, TaskPtr},
     storage::{CTLS, EVENTS, MORE, TASKS},
-    wait::now,
+    wait::{self, now},
+};
+
+/// A thread that is in no wait, as far as its epoll_ctl record knows.
+static NO_WAIT: Wait = Wait {
+    entry_ns: 0,
+    waitable: 0,
+    generation: 0,
+    timeout_ns: 0,
+    paused_ns: 0,
+    fd: 0,
+    asked: 0,
+    timeout: 0,
+    mechanism: 0,
+    slot: 0,
+    inherited: 0,
+    bytes_in: 0,
+    bytes_out: 0,
+    highest: 0,
+    _unused: 0,
 };
 
 /// A thread ends. `task` is the running thread.
 #[inline(always)]
-pub fn exit(task: TaskPtr) {
+pub fn exit<C: EbpfContext>(ctx: &C, task: TaskPtr) {
     counters::run(program::TASK_EXIT);
+    wait::interrupt(ctx, task);
     if let Some(record) = TASKS.get(task) {
         // A thread may have been renamed since its first wait.
         record.comm = kernel::process_comm(task);
@@ -131,16 +152,6 @@ pub fn ctl(head: *mut Head, record: &CtlTask) {
         (*head).comm = record.comm;
         (*head).thread = record.thread;
         (*head).wait_ns = 0;
-        // One field at a time: a struct literal would be built on the stack and copied byte by byte.
-        let wait = &raw mut (*head).wait;
-        (*wait).entry_ns = 0;
-        (*wait).waitable = 0;
-        (*wait).generation = 0;
-        (*wait).fd = 0;
-        (*wait).maxevents = 0;
-        (*wait).timeout = 0;
-        (*wait).mechanism = 0;
-        (*wait).slot = 0;
-        (*wait).inherited = 0;
+        kernel::copy(&raw mut (*head).wait, &raw const NO_WAIT);
     }
 }

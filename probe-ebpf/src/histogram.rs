@@ -40,9 +40,9 @@ fn above(v: u64, limit: u64) -> u64 {
     }
 }
 
-/// floor(log2(v)) for v > 0, without `leading_zeros`: BPF has no such instruction before cpu v4.
+/// floor(log2(v)) for 0 < v < 2^63, without `leading_zeros`: BPF has no such instruction before cpu v4.
 #[inline(always)]
-fn log2(mut v: u64) -> u64 {
+pub fn log2(mut v: u64) -> u64 {
     let mut r = 0;
     let mut bits = 32;
     while bits > 0 {

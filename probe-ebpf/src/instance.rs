@@ -30,6 +30,17 @@ pub fn file(task: TaskPtr, fd: i32) -> u64 {
     kernel::probe(descriptors + u64::from(fd as u32) * 8).unwrap_or(0)
 }
 
+/// How many descriptors the table of `task` has room for.
+#[inline(always)]
+pub fn table_size(task: TaskPtr) -> u32 {
+    let files: *const u8 = kernel::field(task, &TASK_FILES);
+    if files.is_null() {
+        return 0;
+    }
+    let table: *const u8 = kernel::field(files, &FILES_STRUCT_FDT);
+    kernel::field(table, &FDTABLE_MAX_FDS)
+}
+
 /// Whether a file is an epoll instance. Before the kernel's file operations are known, none is.
 #[inline(always)]
 pub fn is_epoll(file: u64) -> bool {

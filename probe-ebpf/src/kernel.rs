@@ -64,10 +64,22 @@ globals! {
     REGS_ARG2,
     /// pt_regs: argument 3
     REGS_ARG3,
+    /// pt_regs: argument 4
+    REGS_ARG4,
     /// pt_regs: the return value
     REGS_RETURN,
     /// 1 where the return register holds -ENOSYS during a system call (x86-64): tells a call from an exception
     REGS_ENOSYS,
+    /// k_sigaction.sa.sa_handler
+    SIGACTION_HANDLER,
+    /// System call number of poll
+    NR_POLL,
+    /// System call number of ppoll
+    NR_PPOLL,
+    /// System call number of select
+    NR_SELECT,
+    /// System call number of pselect6
+    NR_PSELECT6,
     /// System call number of epoll_wait; all ones where the architecture has none
     NR_EPOLL_WAIT,
     /// System call number of epoll_pwait

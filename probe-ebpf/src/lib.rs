@@ -10,219 +10,13 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod histogram;
+mod numbers;
 #[cfg(not(target_arch = "bpf"))]
 pub mod object;
 
 use histogram::{COUNT_BUCKETS, TIME_BUCKETS};
 
-/// Numbers that name a set: a table of names whose index is the number used in the records.
-macro_rules! numbers {
-    ($(#[$doc:meta])* $module:ident { $($(#[$each:meta])* $name:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        pub mod $module {
-            numbers!(@each 0_usize; $($(#[$each])* $name),+);
-            /// The names as users see them; the index is the number in the records.
-            pub const NAMES: [&str; [$($text),+].len()] = [$($text),+];
-        }
-    };
-    (@each $n:expr; $(#[$doc:meta])* $name:ident $(, $(#[$docs:meta])* $names:ident)*) => {
-        $(#[$doc])*
-        pub const $name: usize = $n;
-        numbers!(@each $n + 1; $($(#[$docs])* $names),*);
-    };
-    (@each $n:expr;) => {};
-}
-
-numbers! {
-    /// How a completed wait ended.
-    result {
-        /// It returned at least one event.
-        READY = "ready",
-        /// A time-out greater than zero ran out.
-        TIMEOUT = "timeout",
-        /// A time-out of zero, and nothing was ready.
-        EMPTY = "empty",
-        /// A signal ended it (EINTR).
-        INTERRUPTED = "interrupted",
-        /// Any other errno.
-        ERROR = "error",
-    }
-}
-
-numbers! {
-    /// What the timeout argument of a wait asked for.
-    timeout {
-        /// Wait for ever: a negative number, or a null pointer.
-        INFINITE = "infinite",
-        /// Do not wait.
-        ZERO = "zero",
-        /// Wait at most that long.
-        FINITE = "finite",
-        /// Behind a pointer that could not be read.
-        UNKNOWN = "unknown",
-    }
-}
-
-numbers! {
-    /// What kind of waiting call a loop uses.
-    mechanism {
-        /// epoll_wait, epoll_pwait, epoll_pwait2.
-        EPOLL = "epoll",
-        /// poll, ppoll.
-        POLL = "poll",
-        /// select, pselect6.
-        SELECT = "select",
-        /// io_uring_enter with GETEVENTS.
-        IO_URING = "io_uring",
-        /// io_getevents, io_pgetevents.
-        AIO = "aio",
-    }
-}
-
-numbers! {
-    /// The operation of an epoll_ctl call; the numbers are the kernel's (include/uapi/linux/eventpoll.h).
-    ctl_op {
-        /// A number that is none of the others; such a call always fails.
-        OTHER = "other",
-        /// EPOLL_CTL_ADD.
-        ADD = "add",
-        /// EPOLL_CTL_DEL.
-        DEL = "del",
-        /// EPOLL_CTL_MOD.
-        MOD = "mod",
-    }
-}
-
-numbers! {
-    /// The trigger flags of a successful EPOLL_CTL_ADD or EPOLL_CTL_MOD.
-    ctl_flag {
-        /// EPOLLET.
-        EDGE = "edge",
-        /// EPOLLONESHOT.
-        ONESHOT = "oneshot",
-        /// EPOLLEXCLUSIVE.
-        EXCLUSIVE = "exclusive",
-        /// EPOLLWAKEUP.
-        WAKEUP = "wakeup",
-    }
-}
-
-/// Which bit of `struct epoll_event.events` each [`ctl_flag`] is (include/uapi/linux/eventpoll.h).
-pub const CTL_FLAG_BITS: [u32; 4] = [31, 30, 28, 29];
-
-numbers! {
-    /// The errno of a failed epoll_ctl (the ones that epoll_ctl(2) names).
-    ctl_errno {
-        /// EBADF.
-        EBADF = "EBADF",
-        /// EEXIST.
-        EEXIST = "EEXIST",
-        /// EFAULT.
-        EFAULT = "EFAULT",
-        /// EINVAL.
-        EINVAL = "EINVAL",
-        /// ELOOP.
-        ELOOP = "ELOOP",
-        /// ENOENT.
-        ENOENT = "ENOENT",
-        /// ENOMEM.
-        ENOMEM = "ENOMEM",
-        /// ENOSPC.
-        ENOSPC = "ENOSPC",
-        /// EPERM.
-        EPERM = "EPERM",
-        /// Any other.
-        OTHER = "other",
-    }
-}
-
-/// The [`ctl_errno`] of each errno number below its length; of higher ones it is [`ctl_errno::OTHER`].
-pub static CTL_ERRNOS: [u8; 64] = {
-    let mut table = [ctl_errno::OTHER as u8; 64];
-    table[9] = ctl_errno::EBADF as u8;
-    table[17] = ctl_errno::EEXIST as u8;
-    table[14] = ctl_errno::EFAULT as u8;
-    table[22] = ctl_errno::EINVAL as u8;
-    table[40] = ctl_errno::ELOOP as u8;
-    table[2] = ctl_errno::ENOENT as u8;
-    table[12] = ctl_errno::ENOMEM as u8;
-    table[28] = ctl_errno::ENOSPC as u8;
-    table[1] = ctl_errno::EPERM as u8;
-    table
-};
-
-numbers! {
-    /// What was not recorded, and why. The first five are counted per CPU by the programs; `missed` is read
-    /// from the kernel's own count of runs that it skipped.
-    lost {
-        /// A waiter without a record: no memory, or a limit was reached.
-        RECORDS = "records",
-        /// The ring buffer was full.
-        EVENTS = "events",
-        /// An exit without an entry.
-        UNPAIRED = "unpaired",
-        /// A time difference that was negative, taken as zero.
-        CLAMPED = "clamped",
-        /// A 32-bit task on a way that cannot read its arguments.
-        UNSEEN = "unseen",
-    }
-}
-
-numbers! {
-    /// The programs whose runs are counted; the names are those of the programs in the object.
-    program {
-        /// Entry of epoll_wait.
-        ENTER_EPOLL_WAIT = "enter_epoll_wait",
-        /// Exit of epoll_wait.
-        EXIT_EPOLL_WAIT = "exit_epoll_wait",
-        /// Entry of epoll_pwait.
-        ENTER_EPOLL_PWAIT = "enter_epoll_pwait",
-        /// Exit of epoll_pwait.
-        EXIT_EPOLL_PWAIT = "exit_epoll_pwait",
-        /// Entry of epoll_pwait2.
-        ENTER_EPOLL_PWAIT2 = "enter_epoll_pwait2",
-        /// Exit of epoll_pwait2.
-        EXIT_EPOLL_PWAIT2 = "exit_epoll_pwait2",
-        /// Exit of epoll_ctl.
-        EXIT_EPOLL_CTL = "exit_epoll_ctl",
-        /// Exit of epoll_create.
-        EXIT_EPOLL_CREATE = "exit_epoll_create",
-        /// Exit of epoll_create1.
-        EXIT_EPOLL_CREATE1 = "exit_epoll_create1",
-        /// A thread ends.
-        TASK_EXIT = "task_exit",
-        /// A thread executes another program.
-        TASK_EXEC = "task_exec",
-    }
-}
-
-numbers! {
-    /// What follows a [`Head`].
-    kind {
-        /// One [`Loop`] or several, as many as [`Head::size`] says; free ones among them.
-        LOOPS = "loops",
-        /// One [`Ctl`] or several, likewise.
-        CTLS = "ctls",
-        /// [`Counters`]; the last record of a pass, so that a pass that was cut short is noticed.
-        COUNTERS = "counters",
-        /// Nothing: a thread was seen for the first time.
-        BORN = "born",
-    }
-}
-
-numbers! {
-    /// Why a record was sent.
-    reason {
-        /// A pass of the iterator.
-        SAMPLE = "sample",
-        /// The thread ended: these are its last figures.
-        EXIT = "exit",
-        /// The thread executes another program: these are the last figures of the old one.
-        EXEC = "exec",
-        /// The thread used more waitables than [`LOOPS_MORE`] has room for.
-        EVICT = "evict",
-    }
-}
+pub use numbers::*;
 
 /// Waitables that are not a kernel object: numbers where no kernel address can be.
 pub mod waitable {
@@ -230,13 +24,24 @@ pub mod waitable {
     pub const FREE: u64 = 0;
     /// Waits and epoll_ctl calls on a descriptor that is no epoll instance.
     pub const NO_INSTANCE: u64 = 1;
+    /// The thread's poll and ppoll calls.
+    pub const POLL: u64 = 2;
+    /// The thread's select and pselect6 calls.
+    pub const SELECT: u64 = 3;
+    /// The last of them: what is greater is the address of an instance.
+    pub const LAST: u64 = SELECT;
 }
+
+/// Poll or select calls of a thread are a loop after this many waits...
+pub const LOOP_WAITS: u32 = 16;
+/// ...and no more after a gap of more than this, ns.
+pub const LOOP_GAP_NS: u64 = 10_000_000_000;
 
 /// Loops of one thread beyond the first; a power of two. A tenth waitable flushes these eight to the ring buffer.
 pub const LOOPS_MORE: usize = 8;
 /// Epoll instances on which one thread's epoll_ctl calls are counted; a power of two. One more flushes all of
 /// them.
-pub const CTL_SLOTS: usize = 8;
+pub const CTL_SLOTS: usize = 4;
 /// Columns of [`Ctl::errors`]: the power of two above the number of [`ctl_errno`]s, so that a mask bounds an index.
 pub const CTL_ERRNO_COLUMNS: usize = 16;
 const _: () = assert!(ctl_errno::NAMES.len() <= CTL_ERRNO_COLUMNS);
@@ -252,10 +57,14 @@ pub struct Wait {
     /// Which use of that address: CLOCK_MONOTONIC ns of the instance's creation, 0 for one that is older than
     /// the probes.
     pub generation: u64,
-    /// The file descriptor that was given.
+    /// A finite time-out, ns.
+    pub timeout_ns: u64,
+    /// Where the call came back only to go on (-512 to -516, see signal(7)): when it did, ns; else 0.
+    pub paused_ns: u64,
+    /// The epoll descriptor that was given; -1 for poll and select.
     pub fd: i32,
-    /// The maxevents that was given.
-    pub maxevents: u32,
+    /// The maxevents or nfds that was given.
+    pub asked: u32,
     /// One of [`timeout`].
     pub timeout: u32,
     /// One of [`mechanism`].
@@ -264,6 +73,14 @@ pub struct Wait {
     pub slot: u32,
     /// 1: it began before the probes were attached, and its completion enters no count.
     pub inherited: u32,
+    /// Bytes of descriptor sets that the kernel copies in for this call.
+    pub bytes_in: u32,
+    /// Bytes of descriptor sets that the kernel copies out when it succeeds.
+    pub bytes_out: u32,
+    /// Highest descriptor in the sets of select, plus 1, where this call was sampled; else 0.
+    pub highest: u32,
+    /// Padding.
+    pub _unused: u32,
 }
 
 impl Wait {
@@ -311,6 +128,18 @@ pub struct Loop {
     pub busy_max_ns: Max,
     /// Most events of a wait.
     pub events_max: Max,
+    /// Sum of the times by which waits exceeded their finite time-out, ns.
+    pub overrun_ns: u64,
+    /// Longest of them, ns.
+    pub overrun_max_ns: Max,
+    /// Sum of the nfds of poll or select.
+    pub nfds: u64,
+    /// Greatest nfds.
+    pub nfds_max: Max,
+    /// Bytes of descriptor sets that the kernel copied in (poll and select).
+    pub bytes_in: u64,
+    /// Bytes of descriptor sets that the kernel copied out (poll and select).
+    pub bytes_out: u64,
     /// The reader's window ([`Task::window`]) in which this slot was last written.
     pub window: u32,
     /// The one before it in which it was written.
@@ -327,8 +156,12 @@ pub struct Loop {
     pub mechanism: u32,
     /// The last descriptor that was given.
     pub fd: i32,
-    /// The last maxevents that was given.
-    pub maxevents: u32,
+    /// The last maxevents or nfds that was given.
+    pub asked: u32,
+    /// Waits since the last gap of more than [`LOOP_GAP_NS`]; stops at [`LOOP_WAITS`]. Of poll and select only.
+    pub streak: u32,
+    /// Highest descriptor seen in the sets of select, plus 1; 0 while none was.
+    pub highest: u32,
     /// Waits by [`result`].
     pub results: [u32; result::NAMES.len()],
     /// Waits by [`timeout`].
@@ -341,6 +174,10 @@ pub struct Loop {
     pub busy: [u32; TIME_BUCKETS],
     /// Events per wait (waits that did not fail), by [`histogram::count_bucket`].
     pub events_per_wait: [u32; COUNT_BUCKETS],
+    /// Times beyond a finite time-out, of the waits that it ended, by [`histogram::time_bucket`].
+    pub overrun: [u32; TIME_BUCKETS],
+    /// nfds of poll or select (waits that did not fail), by [`histogram::count_bucket`].
+    pub nfds_per_wait: [u32; COUNT_BUCKETS],
 }
 
 /// The record of a thread that waits: BPF task storage.
@@ -471,11 +308,11 @@ pub struct Record<T> {
 }
 
 // Sizes are part of the contract: a hole that the compiler put in would show here. With what a task storage value
-// needs beside them in the kernel, Task takes an allocation of 2 KB and CtlTask one of 4 KB.
-const _: () = assert!(size_of::<Wait>() == 48);
-const _: () = assert!(size_of::<Head>() == 128);
-const _: () = assert!(size_of::<Loop>() == 72 + 48 + 8 + 24 + 20 + 16 + 4 + 512 + 512 + 256);
-const _: () = assert!(size_of::<Task>() == 40 + 48 + 32 + size_of::<Loop>());
+// needs beside them in the kernel, Task takes an allocation of 4 KB and CtlTask one of 2 KB.
+const _: () = assert!(size_of::<Wait>() == 80);
+const _: () = assert!(size_of::<Head>() == 80 + size_of::<Wait>());
+const _: () = assert!(size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 8 + 32 + 20 + 16 + 4 + 3 * 512 + 2 * 256);
+const _: () = assert!(size_of::<Task>() == 72 + size_of::<Wait>() + size_of::<Loop>());
 const _: () = assert!(size_of::<Ctl>() == 16 + 8 + 16 + 16 + 256);
 const _: () = assert!(size_of::<CtlTask>() == 64 + CTL_SLOTS * size_of::<Ctl>());
 const _: () = assert!(size_of::<Record<Loop>>() == size_of::<Head>() + size_of::<Loop>());

@@ -9,19 +9,23 @@
 
 mod counters;
 mod ctl;
+mod epoll;
 mod filter;
 mod flush;
 mod instance;
 mod kernel;
+mod poll;
 mod sample;
 mod seed;
+mod select;
 mod storage;
 mod wait;
 
 use core::ffi::c_void;
 
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
-use loopscope_probe::{mechanism, program, timeout};
+use loopscope_probe::program;
+use wait::Timeout;
 
 /// Argument `n` of a `syscalls:sys_enter_*` tracepoint, and field 1 of a `sys_exit_*` one: both records start
 /// with 8 bytes of common fields and 8 of the call's number.
@@ -45,57 +49,67 @@ macro_rules! tracepoints {
 }
 
 tracepoints! {
-    enter_epoll_wait: |ctx, raw| wait::enter(ctx, program::ENTER_EPOLL_WAIT, epoll(raw, timeout_ms(raw)));
-    enter_epoll_pwait: |ctx, raw| wait::enter(ctx, program::ENTER_EPOLL_PWAIT, epoll(raw, timeout_ms(raw)));
-    enter_epoll_pwait2: |ctx, raw| wait::enter(ctx, program::ENTER_EPOLL_PWAIT2, epoll(raw, timeout_timespec(raw)));
+    enter_epoll_wait: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_WAIT, raw, Timeout::millis(argument(raw, 3) as i32));
+    enter_epoll_pwait: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_PWAIT, raw, Timeout::millis(argument(raw, 3) as i32));
+    enter_epoll_pwait2: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_PWAIT2, raw, Timeout::at(argument(raw, 3), NANOS));
     exit_epoll_wait: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_WAIT, argument(raw, 0) as i64);
     exit_epoll_pwait: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_PWAIT, argument(raw, 0) as i64);
     exit_epoll_pwait2: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_PWAIT2, argument(raw, 0) as i64);
+    enter_poll: |ctx, raw| poll::enter(ctx, program::ENTER_POLL, argument(raw, 1), Timeout::millis(argument(raw, 2) as i32));
+    enter_ppoll: |ctx, raw| poll::enter(ctx, program::ENTER_PPOLL, argument(raw, 1), Timeout::at(argument(raw, 2), NANOS));
+    exit_poll: |ctx, raw| wait::exit(ctx, program::EXIT_POLL, argument(raw, 0) as i64);
+    exit_ppoll: |ctx, raw| wait::exit(ctx, program::EXIT_PPOLL, argument(raw, 0) as i64);
+    exit_restart: |ctx, raw| wait::restarted(ctx, program::EXIT_RESTART, argument(raw, 0) as i64);
+    enter_select: |ctx, raw| selects(ctx, program::ENTER_SELECT, raw, MICROS);
+    enter_pselect6: |ctx, raw| selects(ctx, program::ENTER_PSELECT6, raw, NANOS);
+    exit_select: |ctx, raw| wait::exit(ctx, program::EXIT_SELECT, argument(raw, 0) as i64);
+    exit_pselect6: |ctx, raw| wait::exit(ctx, program::EXIT_PSELECT6, argument(raw, 0) as i64);
     exit_epoll_ctl: |ctx, raw| ctl::exit(ctx, argument(raw, 0) as i64);
     exit_epoll_create: |ctx, raw| instance::created(ctx, program::EXIT_EPOLL_CREATE, argument(raw, 0) as i64);
     exit_epoll_create1: |ctx, raw| instance::created(ctx, program::EXIT_EPOLL_CREATE1, argument(raw, 0) as i64);
 }
 
-/// The arguments that the epoll waits share: (epfd, events, maxevents, timeout, ...).
+/// The unit of a `struct timespec`'s second number, ns.
+const NANOS: u64 = 1;
+/// The unit of a `struct timeval`'s second number, ns.
+const MICROS: u64 = 1000;
+
+/// (epfd, events, maxevents, timeout, ...).
 #[inline(always)]
-fn epoll(raw: *mut c_void, timeout: usize) -> wait::Call {
-    wait::Call {
-        mechanism: mechanism::EPOLL as u32,
-        fd: argument(raw, 0) as i32,
-        maxevents: argument(raw, 2) as u32,
-        timeout: timeout as u32,
-    }
+fn epolls(ctx: &TracePointContext, program: usize, raw: *mut c_void, timeout: Timeout) {
+    epoll::enter(ctx, program, argument(raw, 0), argument(raw, 2), timeout);
 }
 
-/// epoll_wait(2): milliseconds, negative for ever.
+/// (n, inp, outp, exp, timeout, ...).
 #[inline(always)]
-fn timeout_ms(raw: *mut c_void) -> usize {
-    match argument(raw, 3) as i32 {
-        ..0 => timeout::INFINITE,
-        0 => timeout::ZERO,
-        1.. => timeout::FINITE,
-    }
+fn selects(ctx: &TracePointContext, program: usize, raw: *mut c_void, unit: u64) {
+    let sets = [argument(raw, 1), argument(raw, 2), argument(raw, 3)];
+    select::enter(ctx, program, argument(raw, 0), sets, Timeout::at(argument(raw, 4), unit));
 }
 
-/// epoll_pwait2(2): a `struct __kernel_timespec`, null for ever.
-#[inline(always)]
-fn timeout_timespec(raw: *mut c_void) -> usize {
-    let address = argument(raw, 3);
-    if address == 0 {
-        return timeout::INFINITE;
+/// tp_btf/signal_deliver(int sig, struct kernel_siginfo *info, struct k_sigaction *ka): a handler ends a wait that
+/// came back to go on. The default actions do not: a stop goes on, an end shows as the end of the thread.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tp_btf/signal_deliver")]
+fn signal(raw: *mut c_void) -> i32 {
+    let ctx = &BtfTracePointContext::new(raw);
+    counters::run(program::SIGNAL);
+    let handler: u64 = kernel::field(ctx.arg(2), &kernel::SIGACTION_HANDLER);
+    if handler > SIG_IGN {
+        wait::interrupt(ctx, kernel::current());
     }
-    match kernel::read_user::<[u64; 2]>(address) {
-        None => timeout::UNKNOWN,
-        Some([0, 0]) => timeout::ZERO,
-        Some(_) => timeout::FINITE,
-    }
+    0
 }
+
+/// The greatest sa_handler that is no handler.
+const SIG_IGN: u64 = 1;
 
 /// tp_btf/sched_process_exit(struct task_struct *p, ...): the thread's last figures go out.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tp_btf/sched_process_exit")]
 fn task_exit(raw: *mut c_void) -> i32 {
-    flush::exit(BtfTracePointContext::new(raw).arg(0));
+    let ctx = &BtfTracePointContext::new(raw);
+    flush::exit(ctx, ctx.arg(0));
     0
 }
 

@@ -2,16 +2,18 @@
 //!
 //! Runs once, before the probes: there is no writer yet, so it may write the records of other tasks.
 
-use loopscope_probe::{mechanism, timeout};
+use loopscope_probe::{timeout, waitable};
 
 use crate::{
-    filter, instance,
+    epoll, filter, instance,
     kernel::{
-        self, AGENT_EPFD, FILE_F_OP, NR_EPOLL_PWAIT, NR_EPOLL_PWAIT2, NR_EPOLL_WAIT, REGS_ARG0, REGS_ARG2, REGS_ARG3,
-        REGS_ENOSYS, REGS_NUMBER, REGS_RETURN, TaskIter, TaskPtr,
+        self, AGENT_EPFD, FILE_F_OP, NR_EPOLL_PWAIT, NR_EPOLL_PWAIT2, NR_EPOLL_WAIT, NR_POLL, NR_PPOLL, NR_PSELECT6,
+        NR_SELECT, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_ENOSYS, REGS_NUMBER, REGS_RETURN,
+        TaskIter, TaskPtr,
     },
+    poll, select,
     storage::reader,
-    wait::{self, Call},
+    wait::{self, Call, Timeout},
 };
 
 /// What a system call's return register holds on x86-64 until the call ends.
@@ -46,7 +48,7 @@ fn learn() {
     }
 }
 
-/// The epoll wait that a task is inside, and the instance that it waits on.
+/// The wait that a task is inside, and what it waits on.
 #[inline(always)]
 fn waiting(task: TaskPtr) -> Option<(Call, u64)> {
     let registers = kernel::registers(task);
@@ -57,25 +59,38 @@ fn waiting(task: TaskPtr) -> Option<(Call, u64)> {
         return None;
     }
     let number = kernel::field::<u64>(registers, &REGS_NUMBER) as u32;
+    let argument0: u64 = kernel::field(registers, &REGS_ARG0);
+    let argument1: u64 = kernel::field(registers, &REGS_ARG1);
+    let argument2: u64 = kernel::field(registers, &REGS_ARG2);
     let argument3: u64 = kernel::field(registers, &REGS_ARG3);
-    let timeout = if number == NR_EPOLL_PWAIT2.load() {
-        // The time-out is in the memory of another process.
-        if argument3 == 0 { timeout::INFINITE } else { timeout::UNKNOWN }
-    } else if number == NR_EPOLL_WAIT.load() || number == NR_EPOLL_PWAIT.load() {
-        match argument3 as i32 {
-            ..0 => timeout::INFINITE,
-            0 => timeout::ZERO,
-            1.. => timeout::FINITE,
-        }
-    } else {
-        return None;
-    };
-    let call = Call {
-        mechanism: mechanism::EPOLL as u32,
-        fd: kernel::field::<u64>(registers, &REGS_ARG0) as i32,
-        maxevents: kernel::field::<u64>(registers, &REGS_ARG2) as u32,
-        timeout: timeout as u32,
-    };
+    if number == NR_EPOLL_WAIT.load() || number == NR_EPOLL_PWAIT.load() {
+        return on_instance(task, epoll::call(argument0, argument2, Timeout::millis(argument3 as i32)));
+    }
+    if number == NR_EPOLL_PWAIT2.load() {
+        return on_instance(task, epoll::call(argument0, argument2, elsewhere(argument3)));
+    }
+    if number == NR_POLL.load() {
+        return Some((poll::call(argument1, Timeout::millis(argument2 as i32)), waitable::POLL));
+    }
+    if number == NR_PPOLL.load() {
+        return Some((poll::call(argument1, elsewhere(argument2)), waitable::POLL));
+    }
+    if number == NR_SELECT.load() || number == NR_PSELECT6.load() {
+        let timeout = elsewhere(kernel::field(registers, &REGS_ARG4));
+        return Some((select::inherited(argument0, timeout), waitable::SELECT));
+    }
+    None
+}
+
+/// A time-out in the memory of another process: only its absence can be seen.
+#[inline(always)]
+fn elsewhere(address: u64) -> Timeout {
+    Timeout::unmeasured(if address == 0 { timeout::INFINITE } else { timeout::UNKNOWN })
+}
+
+/// An epoll wait, if its descriptor is an instance.
+#[inline(always)]
+fn on_instance(task: TaskPtr, call: Call) -> Option<(Call, u64)> {
     let file = instance::file(task, call.fd);
     (file != 0 && instance::is_epoll(file)).then_some((call, file))
 }

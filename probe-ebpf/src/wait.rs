@@ -1,4 +1,4 @@
-//! Entry and exit of the waiting calls: wait time, busy time, results, time-outs, events.
+//! What all waiting calls share, entry and exit: wait time, busy time, results, time-outs, events.
 //!
 //! Entry ends a busy time, exit ends a wait. Both find the loop's slot: the thread's first waitable is in its
 //! record, up to seven more are in a second storage that only such threads have.
@@ -8,7 +8,7 @@ use core::ptr;
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::{debug, error, info, warn};
 use loopscope_probe::{
-    LOOPS_MORE, Loop, Max, MoreLoops, Task, Wait,
+    LOOP_GAP_NS, LOOP_WAITS, LOOPS_MORE, Loop, Max, MoreLoops, Task, Wait,
     histogram::{COUNT_BUCKETS, TIME_BUCKETS, count_bucket, time_bucket},
     lost, reason, result, timeout, waitable,
 };
@@ -21,17 +21,75 @@ use crate::{
 
 /// EINTR, as a system call returns it.
 const INTERRUPTED: i64 = -4;
+/// What a call returns that a signal made come back only to go on: ERESTARTSYS to ERESTART_RESTARTBLOCK
+/// (include/linux/errno.h). User space sees it only as EINTR, when a handler ran.
+const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
 /// The arguments of a waiting call.
 pub struct Call {
     /// One of [`loopscope_probe::mechanism`].
     pub mechanism: u32,
-    /// The epoll descriptor.
+    /// The epoll descriptor; -1 for poll and select.
     pub fd: i32,
-    /// The maxevents.
-    pub maxevents: u32,
+    /// maxevents or nfds.
+    pub asked: u32,
+    /// The time-out.
+    pub timeout: Timeout,
+    /// What poll and select copy.
+    pub sets: Sets,
+}
+
+/// A time-out argument.
+#[derive(Clone, Copy)]
+pub struct Timeout {
     /// One of [`timeout`].
-    pub timeout: u32,
+    pub kind: u32,
+    /// How long, where it is finite.
+    pub ns: u64,
+}
+
+impl Timeout {
+    /// A time-out of which only the kind is known.
+    #[inline(always)]
+    pub fn unmeasured(kind: usize) -> Timeout {
+        Timeout { kind: kind as u32, ns: 0 }
+    }
+
+    /// Milliseconds; negative: for ever (epoll_wait(2), poll(2)).
+    #[inline(always)]
+    pub fn millis(ms: i32) -> Timeout {
+        match ms {
+            ..0 => Timeout::unmeasured(timeout::INFINITE),
+            0 => Timeout::unmeasured(timeout::ZERO),
+            1.. => Timeout { kind: timeout::FINITE as u32, ns: ms as u64 * 1_000_000 },
+        }
+    }
+
+    /// The address of two numbers, seconds and `unit` ns; null: for ever.
+    #[inline(always)]
+    pub fn at(address: u64, unit: u64) -> Timeout {
+        if address == 0 {
+            return Timeout::unmeasured(timeout::INFINITE);
+        }
+        match kernel::read_user::<[u64; 2]>(address) {
+            None => Timeout::unmeasured(timeout::UNKNOWN),
+            Some([0, 0]) => Timeout::unmeasured(timeout::ZERO),
+            // A number of seconds that is beyond this is for ever, for all that can be measured.
+            Some([s, _]) if s >= 1 << 33 => Timeout::unmeasured(timeout::INFINITE),
+            Some([s, part]) => Timeout { kind: timeout::FINITE as u32, ns: s * 1_000_000_000 + part * unit },
+        }
+    }
+}
+
+/// What a call copies between user and kernel beside its result: see [`crate::poll`] and [`crate::select`].
+#[derive(Clone, Copy, Default)]
+pub struct Sets {
+    /// Bytes in.
+    pub bytes_in: u32,
+    /// Bytes out, where it succeeds.
+    pub bytes_out: u32,
+    /// Highest descriptor in the sets, plus 1; 0 where they were not looked at.
+    pub highest: u32,
 }
 
 /// CLOCK_MONOTONIC, ns.
@@ -51,36 +109,43 @@ fn elapsed(from: u64, to: u64) -> u64 {
     to - from
 }
 
-/// Entry of a waiting call.
+/// The record of the running thread, made where it has none; None where it is not watched.
 #[inline(always)]
-pub fn enter<C: EbpfContext>(ctx: &C, program: usize, call: Call) {
-    counters::run(program);
-    let task = kernel::current();
-    let record = match TASKS.get(task) {
-        Some(record) => record,
-        None => match create(ctx, task) {
-            Some(record) => record,
-            None => return,
-        },
-    };
-    let file = match instance::file(task, call.fd) {
-        0 => waitable::NO_INSTANCE,
-        file => file,
-    };
+pub fn record<C: EbpfContext>(ctx: &C, task: TaskPtr) -> Option<&'static mut Task> {
+    match TASKS.get(task) {
+        Some(record) => Some(record),
+        None => create(ctx, task),
+    }
+}
+
+/// Entry of a waiting call on `waitable`.
+#[inline(always)]
+pub fn enter(task: TaskPtr, record: &mut Task, call: &Call, waitable: u64) {
+    if record.wait.paused_ns != 0 && record.wait.mechanism == call.mechanism {
+        // A stop and a continuation: the same wait goes on, with its first entry and its first time-out.
+        bump(&mut record.sequence);
+        record.wait.paused_ns = 0;
+        bump(&mut record.sequence);
+        return;
+    }
     let now = now();
-    let (slot, generation) = find(task, record, file);
+    let (slot, generation) = find(task, record, waitable);
     bump(&mut record.sequence);
-    record.wait = Wait {
-        entry_ns: now,
-        waitable: file,
-        generation,
-        fd: call.fd,
-        maxevents: call.maxevents,
-        timeout: call.timeout,
-        mechanism: call.mechanism,
-        slot,
-        inherited: 0,
-    };
+    let wait = &mut record.wait;
+    wait.entry_ns = now;
+    wait.waitable = waitable;
+    wait.generation = generation;
+    wait.timeout_ns = call.timeout.ns;
+    wait.paused_ns = 0;
+    wait.fd = call.fd;
+    wait.asked = call.asked;
+    wait.timeout = call.timeout.kind;
+    wait.mechanism = call.mechanism;
+    wait.slot = slot;
+    wait.inherited = 0;
+    wait.bytes_in = call.sets.bytes_in;
+    wait.bytes_out = call.sets.bytes_out;
+    wait.highest = call.sets.highest;
     let (thread_wait_ns, window) = (record.wait_ns, record.window as u32);
     if let Some(looped) = at(task, record, slot) {
         busy(looped, now, thread_wait_ns, window);
@@ -103,12 +168,67 @@ pub fn exit<C: EbpfContext>(ctx: &C, program: usize, ret: i64) {
         warn!(ctx, "exit without an entry, returned {}", ret);
         return;
     }
-    if ret < 0 && ret != INTERRUPTED && !instance::is_epoll(record.wait.waitable) {
+    if RESTARTS.contains(&ret) {
+        pause(task, record);
+        return;
+    }
+    if ret < 0 && ret != INTERRUPTED && record.wait.waitable > waitable::LAST && !instance::is_epoll(record.wait.waitable) {
         record.wait.waitable = waitable::NO_INSTANCE;
         record.wait.generation = 0;
         record.wait.slot = Wait::NO_SLOT;
     }
-    let now = now();
+    finish(ctx, task, record, ret, now());
+}
+
+/// Exit of restart_syscall: the end of a poll that was stopped and went on, or of something that is no wait.
+#[inline(always)]
+pub fn restarted<C: EbpfContext>(ctx: &C, program: usize, ret: i64) {
+    counters::run(program);
+    let task = kernel::current();
+    if let Some(record) = TASKS.get(task)
+        && record.wait.paused_ns != 0
+        && record.wait.waitable == waitable::POLL
+    {
+        if RESTARTS.contains(&ret) {
+            pause(task, record);
+        } else {
+            finish(ctx, task, record, ret, now());
+        }
+    }
+}
+
+/// The call came back without an end: it goes on after a stop, or a signal handler ends it.
+#[inline(always)]
+fn pause(task: TaskPtr, record: &mut Task) {
+    bump(&mut record.sequence);
+    record.wait.paused_ns = now();
+    let (bytes_in, bytes_out) = copied(&record.wait, INTERRUPTED);
+    let slot = record.wait.slot;
+    if let Some(looped) = at(task, record, slot) {
+        looped.bytes_in = looped.bytes_in.wrapping_add(bytes_in);
+        looped.bytes_out = looped.bytes_out.wrapping_add(bytes_out);
+    }
+    bump(&mut record.sequence);
+}
+
+/// A signal handler is about to run, or the thread is about to end: a call that came back will not go on, and has
+/// ended when it came back.
+#[inline(always)]
+pub fn interrupt<C: EbpfContext>(ctx: &C, task: TaskPtr) {
+    if let Some(record) = TASKS.get(task)
+        && record.wait.paused_ns != 0
+    {
+        // Its bytes were counted by `pause`.
+        record.wait.bytes_in = 0;
+        record.wait.bytes_out = 0;
+        let paused_ns = record.wait.paused_ns;
+        finish(ctx, task, record, INTERRUPTED, paused_ns);
+    }
+}
+
+/// The thread's wait has ended at `now` with return value `ret`.
+#[inline(always)]
+fn finish<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task, ret: i64, now: u64) {
     if record.wait.slot == Wait::NO_SLOT {
         record.wait.slot = take(ctx, task, record);
     }
@@ -126,6 +246,7 @@ pub fn exit<C: EbpfContext>(ctx: &C, program: usize, ret: i64) {
         looped.thread_wait_ns = thread_wait_ns;
     }
     record.wait.entry_ns = 0;
+    record.wait.paused_ns = 0;
     bump(&mut record.sequence);
 }
 
@@ -264,7 +385,8 @@ fn roll(looped: &mut Loop, window: u32) {
     }
     looped.previous_window = looped.window;
     looped.window = window;
-    for max in [&mut looped.wait_max_ns, &mut looped.busy_max_ns, &mut looped.events_max] {
+    let Loop { wait_max_ns, busy_max_ns, events_max, overrun_max_ns, nfds_max, .. } = looped;
+    for max in [wait_max_ns, busy_max_ns, events_max, overrun_max_ns, nfds_max] {
         max.previous = max.current;
         max.current = 0;
     }
@@ -298,6 +420,9 @@ fn busy(looped: &mut Loop, now: u64, thread_wait_ns: u64, window: u32) {
     if looped.last_exit_ns == 0 {
         return;
     }
+    if looped.waitable <= waitable::LAST && !is_loop(looped, now) {
+        return;
+    }
     let other = thread_wait_ns.wrapping_sub(looped.thread_wait_ns);
     let duration = elapsed(looped.last_exit_ns.wrapping_add(other), now);
     roll(looped, window);
@@ -307,18 +432,34 @@ fn busy(looped: &mut Loop, now: u64, thread_wait_ns: u64, window: u32) {
     bucket::<TIME_BUCKETS>(&mut looped.busy, &mut looped.scratch, time_bucket(duration));
 }
 
+/// Whether poll or select calls are a loop as this one begins; a gap that is too long starts the count anew.
+#[inline(always)]
+fn is_loop(looped: &mut Loop, now: u64) -> bool {
+    if now.wrapping_sub(looped.last_exit_ns) > LOOP_GAP_NS {
+        looped.streak = 0;
+    }
+    looped.streak >= LOOP_WAITS
+}
+
+/// Bytes that the kernel has copied for a call that returned `ret`: (in, out). poll gives every entry's revents back
+/// even when a signal ended it, select nothing but a success (fs/select.c: do_sys_poll, core_sys_select).
+#[inline(always)]
+fn copied(wait: &Wait, ret: i64) -> (u64, u64) {
+    let out = ret >= 0 || (ret == INTERRUPTED && wait.waitable == waitable::POLL);
+    let all_in = ret >= 0 || ret == INTERRUPTED;
+    (if all_in { u64::from(wait.bytes_in) } else { 0 }, if out { u64::from(wait.bytes_out) } else { 0 })
+}
+
 /// A wait ends.
 #[inline(always)]
 fn complete(looped: &mut Loop, wait: &Wait, ret: i64, duration: u64, window: u32) {
+    looped.fd = wait.fd;
+    looped.asked = wait.asked;
     if wait.inherited != 0 {
         looped.inherited_ns = looped.inherited_ns.wrapping_add(duration);
-        looped.fd = wait.fd;
-        looped.maxevents = wait.maxevents;
         return;
     }
     roll(looped, window);
-    looped.fd = wait.fd;
-    looped.maxevents = wait.maxevents;
     looped.wait_ns = looped.wait_ns.wrapping_add(duration);
     raise(&mut looped.wait_max_ns, duration);
     bucket::<TIME_BUCKETS>(&mut looped.wait, &mut looped.scratch, time_bucket(duration));
@@ -339,9 +480,39 @@ fn complete(looped: &mut Loop, wait: &Wait, ret: i64, duration: u64, window: u32
         looped.events = looped.events.wrapping_add(ret as u64);
         raise(&mut looped.events_max, ret as u64);
         bucket::<COUNT_BUCKETS>(&mut looped.events_per_wait, &mut looped.scratch, count_bucket(ret as u32));
-        if ret > 0 && ret as u32 == wait.maxevents {
+    }
+    if wait.waitable > waitable::LAST {
+        if ret > 0 && ret as u32 == wait.asked {
             looped.saturated = looped.saturated.wrapping_add(1);
         }
+    } else {
+        scanned(looped, wait, ret);
+    }
+    if ret == 0 && wait.timeout == timeout::FINITE as u32 {
+        let overrun = duration.saturating_sub(wait.timeout_ns);
+        looped.overrun_ns = looped.overrun_ns.wrapping_add(overrun);
+        raise(&mut looped.overrun_max_ns, overrun);
+        bucket::<TIME_BUCKETS>(&mut looped.overrun, &mut looped.scratch, time_bucket(overrun));
+    }
+}
+
+/// What poll and select have beside other waits: sets that are copied and scanned.
+#[inline(always)]
+fn scanned(looped: &mut Loop, wait: &Wait, ret: i64) {
+    let (bytes_in, bytes_out) = copied(wait, ret);
+    looped.bytes_in = looped.bytes_in.wrapping_add(bytes_in);
+    looped.bytes_out = looped.bytes_out.wrapping_add(bytes_out);
+    if looped.streak < LOOP_WAITS {
+        looped.streak += 1;
+    }
+    if wait.highest > looped.highest {
+        looped.highest = wait.highest;
+    }
+    if ret >= 0 || ret == INTERRUPTED {
+        let nfds = u64::from(wait.asked);
+        looped.nfds = looped.nfds.wrapping_add(nfds);
+        raise(&mut looped.nfds_max, nfds);
+        bucket::<COUNT_BUCKETS>(&mut looped.nfds_per_wait, &mut looped.scratch, count_bucket(wait.asked));
     }
 }
 
@@ -353,15 +524,14 @@ pub fn inherit(task: TaskPtr, call: Call, file: u64) {
         return;
     };
     identify(record, task);
-    record.wait = Wait {
-        entry_ns: record.born_ns,
-        waitable: file,
-        generation: 0,
-        fd: call.fd,
-        maxevents: call.maxevents,
-        timeout: call.timeout,
-        mechanism: call.mechanism,
-        slot: Wait::NO_SLOT,
-        inherited: 1,
-    };
+    let wait = &mut record.wait;
+    wait.entry_ns = record.born_ns;
+    wait.waitable = file;
+    wait.fd = call.fd;
+    wait.asked = call.asked;
+    wait.timeout = call.timeout.kind;
+    wait.timeout_ns = call.timeout.ns;
+    wait.mechanism = call.mechanism;
+    wait.slot = Wait::NO_SLOT;
+    wait.inherited = 1;
 }

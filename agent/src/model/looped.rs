@@ -1,7 +1,7 @@
 //! One thread on one waitable: from two readings of its slot to counts, times and the state that it is in.
 //! (`loop` is a keyword.)
 
-use loopscope_probe::{Loop, Max, Wait};
+use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, waitable};
 
 use super::{
     Thread, Waitable,
@@ -17,6 +17,10 @@ pub struct Largest {
     pub busy_ns: u64,
     /// Most events of a wait.
     pub events: u64,
+    /// Longest time beyond a finite time-out, ns.
+    pub overrun_ns: u64,
+    /// Greatest nfds.
+    pub nfds: u64,
 }
 
 /// Time spent in each state, ns.
@@ -57,7 +61,7 @@ pub enum Now {
 pub struct LoopState {
     raw: Option<Loop>,
     fd: i32,
-    maxevents: u32,
+    asked: u32,
     mechanism: u32,
     totals: Totals,
     largest: Largest,
@@ -76,13 +80,17 @@ pub struct LoopWindow {
     pub mechanism: u32,
     /// The last descriptor given.
     pub fd: i32,
-    /// The last maxevents given.
-    pub maxevents: u32,
+    /// The last maxevents or nfds given.
+    pub asked: u32,
+    /// Highest descriptor seen in the sets of select since the thread's first.
+    pub highest_fd: Option<u32>,
+    /// It waits on an instance, rather than by poll, select or on a bad descriptor.
+    pub on_instance: bool,
     /// Number of the instance; None where there is none.
     pub instance: Option<u64>,
     /// It comes back to wait.
     pub is_loop: bool,
-    /// Its thread alone waits on the instance: busy time and state mean something.
+    /// It is a loop that no other thread shares: busy time and state mean something.
     pub alone: bool,
     /// Its thread or its instance is gone.
     pub ended: bool,
@@ -106,17 +114,24 @@ impl LoopState {
             let previous = if u64::from(raw.previous_window) >= sampled { max.previous } else { 0 };
             current.max(previous)
         };
-        self.largest.wait_ns = self.largest.wait_ns.max(largest(&raw.wait_max_ns));
-        self.largest.busy_ns = self.largest.busy_ns.max(largest(&raw.busy_max_ns));
-        self.largest.events = self.largest.events.max(largest(&raw.events_max));
-        (self.fd, self.maxevents) = (raw.fd, raw.maxevents);
+        let known = &mut self.largest;
+        for (known, max) in [
+            (&mut known.wait_ns, &raw.wait_max_ns),
+            (&mut known.busy_ns, &raw.busy_max_ns),
+            (&mut known.events, &raw.events_max),
+            (&mut known.overrun_ns, &raw.overrun_max_ns),
+            (&mut known.nfds, &raw.nfds_max),
+        ] {
+            *known = (*known).max(largest(max));
+        }
+        (self.fd, self.asked) = (raw.fd, raw.asked);
         self.mechanism = raw.mechanism;
         self.raw = Some(*raw);
     }
 
     /// Takes in that its thread is waiting on it.
     pub fn waiting(&mut self, wait: &Wait) {
-        (self.fd, self.maxevents, self.mechanism) = (wait.fd, wait.maxevents, wait.mechanism);
+        (self.fd, self.asked, self.mechanism) = (wait.fd, wait.asked, wait.mechanism);
     }
 
     /// The slot was given up: the next reading starts from nothing.
@@ -173,6 +188,9 @@ impl LoopState {
         }
         // The gap since its last wait: what the thread waited elsewhere, and the rest, which is busy time.
         let gap = thread.now_ns.saturating_sub(raw.last_exit_ns);
+        if of.address <= waitable::LAST && (raw.streak < LOOP_WAITS || gap > LOOP_GAP_NS) {
+            return (times, Now::Neither);
+        }
         let elsewhere = (thread.wait_ns.saturating_sub(raw.thread_wait_ns) + in_wait).min(gap);
         times.other_wait_ns += elsewhere;
         times.busy_ns += gap - elsewhere;
@@ -186,14 +204,21 @@ impl LoopState {
         let (times, now) = self.times(thread, of);
         let closed = self.raw.is_some_and(|raw| raw.closed != 0) && !self.is_waiting(thread, of);
         let ended = thread.ended || reused || closed;
-        let alone = waiters <= 1 && of.is_instance();
+        let (is_loop, alone) = if of.is_instance() {
+            (waiters <= 1 || self.totals.waits() > 1, waiters <= 1)
+        } else {
+            let is_loop = self.raw.is_some_and(|raw| raw.streak >= LOOP_WAITS);
+            (is_loop, is_loop)
+        };
         LoopWindow {
             thread: thread.clone(),
             mechanism: self.mechanism,
             fd: self.fd,
-            maxevents: self.maxevents,
+            asked: self.asked,
+            highest_fd: self.raw.and_then(|raw| raw.highest.checked_sub(1)),
+            on_instance: of.is_instance(),
             instance,
-            is_loop: of.is_instance() && (alone || self.totals.waits() > 1),
+            is_loop,
             alone,
             ended,
             totals: self.totals.since(&self.base),

@@ -43,7 +43,7 @@ struct Waitable {
 impl Waitable {
     /// Whether it is a kernel object at all.
     fn is_instance(self) -> bool {
-        self.address > waitable::NO_INSTANCE
+        self.address > waitable::LAST
     }
 }
 

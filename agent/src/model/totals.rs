@@ -35,12 +35,22 @@ pub struct Totals {
     pub wait_ns: u64,
     /// Busy time of the busy times counted below.
     pub busy_ns: u64,
+    /// Time beyond finite time-outs.
+    pub overrun_ns: u64,
+    /// Sum of the nfds of poll or select.
+    pub nfds: u64,
+    /// Bytes of descriptor sets copied in, and out (poll and select).
+    pub bytes: [u64; 2],
     /// Wait times by bucket.
     pub wait: [u64; TIME_BUCKETS],
     /// Busy times by bucket.
     pub busy: [u64; TIME_BUCKETS],
     /// Events per wait by bucket.
     pub events_per_wait: [u64; COUNT_BUCKETS],
+    /// Times beyond finite time-outs by bucket.
+    pub overrun: [u64; TIME_BUCKETS],
+    /// nfds of poll or select by bucket.
+    pub nfds_per_wait: [u64; COUNT_BUCKETS],
 }
 
 impl Default for Totals {
@@ -52,9 +62,14 @@ impl Default for Totals {
             events: 0,
             wait_ns: 0,
             busy_ns: 0,
+            overrun_ns: 0,
+            nfds: 0,
+            bytes: [0; 2],
             wait: [0; TIME_BUCKETS],
             busy: [0; TIME_BUCKETS],
             events_per_wait: [0; COUNT_BUCKETS],
+            overrun: [0; TIME_BUCKETS],
+            nfds_per_wait: [0; COUNT_BUCKETS],
         }
     }
 }
@@ -69,6 +84,14 @@ impl Totals {
         add(&mut self.wait, &old.wait, &new.wait);
         add(&mut self.busy, &old.busy, &new.busy);
         add(&mut self.events_per_wait, &old.events_per_wait, &new.events_per_wait);
+        add(&mut self.overrun, &old.overrun, &new.overrun);
+        add(&mut self.nfds_per_wait, &old.nfds_per_wait, &new.nfds_per_wait);
+        self.overrun_ns += new.overrun_ns.wrapping_sub(old.overrun_ns);
+        self.nfds += new.nfds.wrapping_sub(old.nfds);
+        let bytes = [new.bytes_in.wrapping_sub(old.bytes_in), new.bytes_out.wrapping_sub(old.bytes_out)];
+        for (sum, bytes) in self.bytes.iter_mut().zip(bytes) {
+            *sum += bytes;
+        }
         self.saturated += u64::from(new.saturated.wrapping_sub(old.saturated));
         self.events += new.events.wrapping_sub(old.events);
         self.wait_ns += new.wait_ns.wrapping_sub(old.wait_ns);
@@ -84,6 +107,11 @@ impl Totals {
         subtract(&mut window.wait, &base.wait);
         subtract(&mut window.busy, &base.busy);
         subtract(&mut window.events_per_wait, &base.events_per_wait);
+        subtract(&mut window.overrun, &base.overrun);
+        subtract(&mut window.nfds_per_wait, &base.nfds_per_wait);
+        subtract(&mut window.bytes, &base.bytes);
+        window.overrun_ns -= base.overrun_ns.min(window.overrun_ns);
+        window.nfds -= base.nfds.min(window.nfds);
         window.saturated -= base.saturated.min(window.saturated);
         window.events -= base.events.min(window.events);
         window.wait_ns -= base.wait_ns.min(window.wait_ns);
@@ -111,6 +139,12 @@ pub const EMPTY_LOOP: Loop = Loop {
     wait_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
     busy_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
     events_max: loopscope_probe::Max { current: 0, previous: 0 },
+    overrun_ns: 0,
+    overrun_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
+    nfds: 0,
+    nfds_max: loopscope_probe::Max { current: 0, previous: 0 },
+    bytes_in: 0,
+    bytes_out: 0,
     scratch: 0,
     closed: 0,
     window: 0,
@@ -118,13 +152,17 @@ pub const EMPTY_LOOP: Loop = Loop {
     epoch: 0,
     mechanism: 0,
     fd: -1,
-    maxevents: 0,
+    asked: 0,
+    streak: 0,
+    highest: 0,
     results: [0; result::NAMES.len()],
     timeouts: [0; timeout::NAMES.len()],
     saturated: 0,
     wait: [0; TIME_BUCKETS],
     busy: [0; TIME_BUCKETS],
     events_per_wait: [0; COUNT_BUCKETS],
+    overrun: [0; TIME_BUCKETS],
+    nfds_per_wait: [0; COUNT_BUCKETS],
 };
 
 /// The epoll_ctl calls on an instance.

@@ -1,7 +1,7 @@
 //! From a window of the model to the report's document. Divides nothing that the model has not divided: units change
 //! here (ns to seconds), figures do not.
 
-use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, result, timeout};
+use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, mechanism, result, timeout};
 
 use super::document::{
     CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism, ProbeRow,
@@ -51,7 +51,9 @@ fn counts(buckets: &[u64], sum: u64, max: u64) -> Counts {
 /// A row of `loops`.
 pub fn loop_row(looped: &LoopWindow) -> LoopRow {
     let (totals, process) = (&looped.totals, &looped.thread.process);
-    let alone = looped.is_loop && looped.alone;
+    let alone = looped.alone;
+    let sets = matches!(looped.mechanism as usize, mechanism::POLL | mechanism::SELECT);
+    let [bytes_in, bytes_out] = totals.bytes;
     let (state, state_ns) = match looped.now {
         Now::Wait(ns) if alone => (State::Wait, Some(ns)),
         Now::Busy(ns) if alone => (State::Busy, Some(ns)),
@@ -72,7 +74,7 @@ pub fn loop_row(looped: &LoopWindow) -> LoopRow {
         mechanism: Mechanism::from_number(looped.mechanism).unwrap_or_default(),
         is_loop: looped.is_loop,
         ended: looped.ended,
-        epfd: Some(looped.fd),
+        epfd: (!sets).then_some(looped.fd),
         instance: looped.instance,
         waits: totals.waits(),
         events: totals.events,
@@ -90,13 +92,13 @@ pub fn loop_row(looped: &LoopWindow) -> LoopRow {
             unknown: at(&totals.timeouts, timeout::UNKNOWN),
         },
         saturated: totals.saturated,
-        maxevents: Some(looped.maxevents),
+        maxevents: (!sets).then_some(looped.asked),
         wait_seconds: times(&totals.wait, totals.wait_ns, looped.largest.wait_ns),
         busy_seconds: alone.then(|| times(&totals.busy, totals.busy_ns, looped.largest.busy_ns)),
         events_per_wait: counts(&totals.events_per_wait, totals.events, looped.largest.events),
         backlog: None,
         requeued: None,
-        overrun_seconds: None,
+        overrun_seconds: Some(times(&totals.overrun, totals.overrun_ns, looped.largest.overrun_ns)),
         time: Time {
             wait: seconds(wait_ns),
             busy: alone.then(|| seconds(busy_ns)),
@@ -105,9 +107,12 @@ pub fn loop_row(looped: &LoopWindow) -> LoopRow {
         state,
         state_seconds: state_ns.map(seconds),
         utilization: measured,
-        nfds: None,
-        highest_fd: None,
-        copied_bytes: CopiedBytes { r#in: 0, out: totals.events * EVENT_BYTES },
+        nfds: sets.then(|| counts(&totals.nfds_per_wait, totals.nfds, looped.largest.nfds)),
+        highest_fd: looped.highest_fd,
+        copied_bytes: CopiedBytes {
+            r#in: bytes_in,
+            out: if sets { bytes_out } else { totals.events * EVENT_BYTES },
+        },
     }
 }
 

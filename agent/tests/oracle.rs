@@ -1,0 +1,168 @@
+//! The report against independent counters, on real servers under load: the counts must be equal.
+//!
+//! `strace -c` is asked where it is sound (nginx, whose processes leave by themselves), bpftrace on the exits of
+//! the system calls everywhere. Both, and the report, are there before the server begins and stay until it ended,
+//! so that no call is at an edge of a window.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test reports by its panic, in its helpers too"
+)]
+
+mod oracle_support;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use loopscope::report::{
+    Report,
+    document::{Lost, Mechanism},
+};
+use oracle_support::{
+    bpftrace::{Bpftrace, Who},
+    count::Counted,
+    load,
+    process::{Process, Signal, interrupt},
+    report::Watching,
+    requirements, server,
+    strace::Strace,
+};
+
+/// One test at a time: what a test attaches and detaches must not disturb the counting of another.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits its turn; None where this host cannot run these tests.
+fn turn(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
+    let turn = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    requirements::met(programs).then_some(turn)
+}
+
+/// What the load of these tests has at least: a comparison of zeros would prove nothing.
+fn assert_not_idle(counted: &Counted) {
+    let total = counted.total();
+    let waits = &total.waits;
+    assert!(waits.ready > 1_000 && waits.events >= waits.ready, "{total:?}");
+    assert!(
+        waits.interrupted > 0 && waits.timeout > 0 && waits.infinite > 0 && waits.finite > 0,
+        "{total:?}"
+    );
+    assert!(total.ctl.add > 10, "{total:?}");
+}
+
+/// Nothing was lost, and each of these threads has one row, of an epoll loop that ended.
+fn assert_one_loop_each(report: &Report, comm: &str, pids: &BTreeSet<u32>, threads: usize) {
+    assert_eq!(report.lost, Lost::default());
+    let rows =
+        || report.loops.iter().filter(|row| pids.contains(&row.pid) && row.mechanism == Mechanism::Epoll);
+    for row in rows() {
+        assert!(row.is_loop && row.ended && row.comm == comm && row.instance.is_some(), "{row:?}");
+        assert_eq!(row.wait_seconds.count, row.waits, "{row:?}");
+        let failed = row.results.interrupted + row.results.error;
+        let per_wait = &row.events_per_wait;
+        assert_eq!((per_wait.count, per_wait.sum), (row.waits - failed, row.events), "{row:?}");
+    }
+    let tids: BTreeSet<u32> = rows().map(|row| row.tid).collect();
+    let of: BTreeSet<u32> = rows().map(|row| row.pid).collect();
+    assert_eq!((rows().count(), tids.len(), &of), (threads, threads, pids), "{:#?}", report.loops);
+}
+
+/// Lets the threads of these processes be interrupted in their waits, now and then.
+fn disturb(pids: &BTreeSet<u32>) {
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(50));
+        pids.iter().for_each(|pid| interrupt(*pid));
+    }
+}
+
+/// Ends the server, then both counters, and compares row by row and instance by instance.
+fn compare(server: Process, watching: Watching, bpftrace: Bpftrace, pids: &BTreeSet<u32>) -> Report {
+    server.finish();
+    let report = watching.stop();
+    let expected = bpftrace.stop(pids);
+    let seen = Counted::of_report(&report, pids);
+    assert_eq!(seen, expected, "left: loopscope; right: bpftrace");
+    assert_not_idle(&expected);
+    eprintln!("equal to bpftrace in {} loops: {:?}", seen.waits.len(), seen.total());
+    report
+}
+
+#[test]
+fn memcached_counts_as_bpftrace_counts() {
+    let Some(_turn) = turn(&["memcached", "bpftrace", "unshare", "mount", "sh"]) else { return };
+    let port = server::free_port();
+    let memcached = server::memcached(port);
+    let pids = BTreeSet::from([memcached.pid()]);
+    let bpftrace = Bpftrace::start(Who::Process(memcached.pid()));
+    let watching = Watching::start();
+    memcached.signal(Signal::CONT);
+    server::wait_for(port);
+    std::thread::scope(|scope| {
+        scope.spawn(|| disturb(&pids));
+        load::memcached(port);
+    });
+    memcached.signal(Signal::TERM);
+    let report = compare(memcached, watching, bpftrace, &pids);
+    // Four workers, and the main thread, which accepts.
+    assert_one_loop_each(&report, "memcached", &pids, server::MEMCACHED_THREADS + 1);
+}
+
+#[test]
+fn nginx_counts_as_bpftrace_counts() {
+    let Some(_turn) = turn(&["nginx", "bpftrace", "unshare", "mount", "sh"]) else { return };
+    let (port, folder) = (server::free_port(), server::Folder::new());
+    let nginx = server::nginx(&folder, port);
+    let bpftrace = Bpftrace::start(Who::Comm("nginx"));
+    let watching = Watching::start();
+    nginx.signal(Signal::CONT);
+    let pids = nginx_under_load(nginx.pid(), port);
+    nginx.signal(Signal::QUIT);
+    let report = compare(nginx, watching, bpftrace, &pids);
+    assert_one_loop_each(&report, "nginx", &pids, server::NGINX_WORKERS);
+}
+
+/// Returns the ids of the workers.
+fn nginx_under_load(master: u32, port: u16) -> BTreeSet<u32> {
+    server::wait_for(port);
+    let workers = server::children(master, server::NGINX_WORKERS);
+    std::thread::scope(|scope| {
+        scope.spawn(|| disturb(&workers));
+        load::http(port);
+    });
+    workers
+}
+
+/// nginx under strace, ended by `signal`.
+fn nginx_under_strace(signal: Signal) {
+    let Some(_turn) = turn(&["nginx", "strace", "sh"]) else { return };
+    let (port, folder) = (server::free_port(), server::Folder::new());
+    let watching = Watching::start();
+    let strace = Strace::start(&folder, &server::nginx_arguments(&folder, port));
+    let master = folder.nginx_pid();
+    let workers = nginx_under_load(master, port);
+    strace.signal_traced(master, signal);
+    let calls = strace.finish();
+    let report = watching.stop();
+
+    let seen = Counted::of_report(&report, &workers);
+    let (waits, ctl) = (seen.total().waits, seen.total().ctl);
+    assert_eq!((waits.calls(), waits.failed()), calls.sum(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]));
+    assert_eq!((ctl.calls(), ctl.errors), calls.sum(&["epoll_ctl"]));
+    assert_eq!((seen.instances, 0), calls.sum(&["epoll_create", "epoll_create1"]));
+    assert_not_idle(&seen);
+    assert_one_loop_each(&report, "nginx", &workers, server::NGINX_WORKERS);
+    eprintln!("equal to strace: {calls:?}");
+}
+
+#[test]
+fn nginx_that_quits_counts_as_strace_counts() {
+    nginx_under_strace(Signal::QUIT);
+}
+
+#[test]
+fn nginx_that_is_terminated_counts_as_strace_counts() {
+    nginx_under_strace(Signal::TERM);
+}

@@ -1,0 +1,80 @@
+//! Clients that keep the servers busy over loopback, bounded in count and in time.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    thread::{scope, sleep},
+    time::Duration,
+};
+
+/// The body of nginx's answers.
+pub const BODY: &str = "loopscope-oracle";
+
+const CONNECTIONS: usize = 12;
+const REQUESTS: usize = 400;
+/// Requests that are sent in one go, to have several ready at a time.
+const BURST: usize = 4;
+
+/// A read or write that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Sends, then reads until `end` came `times` times.
+fn ask(stream: &mut TcpStream, question: &str, end: &str, times: usize) {
+    stream.write_all(question.as_bytes()).unwrap();
+    let (mut answer, mut buffer) = (String::new(), [0; 8192]);
+    while answer.matches(end).count() < times {
+        let count = stream.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "the server hung up after {answer:?}");
+        answer.push_str(str::from_utf8(&buffer[..count]).unwrap());
+    }
+    assert!(answer.ends_with(end), "{answer:?}");
+}
+
+/// Every connection at once, each in a thread.
+fn from_several(port: u16, talk: impl Fn(usize, &mut TcpStream) + Sync) {
+    scope(|scope| {
+        for i in 0..CONNECTIONS {
+            let talk = &talk;
+            scope.spawn(move || talk(i, &mut connect(port)));
+        }
+    });
+}
+
+/// Keep-alive GETs, singly and in bursts; then connections that nginx's timer has to close.
+pub fn http(port: u16) {
+    let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    from_several(port, |i, stream| {
+        for _ in 0..REQUESTS {
+            ask(stream, get, BODY, 1);
+        }
+        for _ in 0..REQUESTS / BURST {
+            ask(stream, &get.repeat(BURST), BODY, BURST);
+        }
+        if i % 2 == 0 {
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "nginx closes an idle connection");
+        }
+    });
+}
+
+/// Sets and gets, singly and in bursts; then a pause, in which memcached's clock ticks.
+pub fn memcached(port: u16) {
+    from_several(port, |i, stream| {
+        for request in 0..REQUESTS {
+            let value = format!("{i}-{request}");
+            ask(stream, &format!("set key{i} 0 0 {}\r\n{value}\r\n", value.len()), "STORED\r\n", 1);
+            ask(stream, &format!("get key{i}\r\n"), &format!("\r\n{value}\r\nEND\r\n"), 1);
+        }
+        for _ in 0..REQUESTS / BURST {
+            ask(stream, &format!("get key{i}\r\n").repeat(BURST), "END\r\n", BURST);
+        }
+    });
+    sleep(Duration::from_millis(1_500));
+}

@@ -1,0 +1,100 @@
+//! The servers, on loopback ports, with nothing of theirs outside a folder of the test's own.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::{load::BODY, process::Process, until};
+
+/// nginx's worker processes.
+pub const NGINX_WORKERS: usize = 2;
+/// memcached's worker threads.
+pub const MEMCACHED_THREADS: usize = 4;
+
+/// A folder that is gone with its value.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes one.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("loopscope-oracle-{}-{count}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    /// A path in it.
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The id of the nginx that runs in it.
+    pub fn nginx_pid(&self) -> u32 {
+        until("nginx's pid file", || fs::read_to_string(self.file("pid")).ok()?.trim().parse().ok())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port of 127.0.0.1 that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until somebody listens.
+pub fn wait_for(port: u16) {
+    until("the server to listen", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+}
+
+/// Waits until a process has that many children; their ids.
+pub fn children(pid: u32, count: usize) -> BTreeSet<u32> {
+    until("the workers to be there", || {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        let children: BTreeSet<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        (children.len() == count).then_some(children)
+    })
+}
+
+/// nginx, not running yet: SIGCONT starts it.
+pub fn nginx(folder: &Folder, port: u16) -> Process {
+    Process::start_stopped("nginx", &nginx_arguments(folder, port))
+}
+
+/// Writes nginx's configuration; its arguments. Few events at a time, so that some waits are saturated.
+pub fn nginx_arguments(folder: &Folder, port: u16) -> Vec<String> {
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {};\n", folder.file(name)))
+        .concat();
+    let configuration = format!(
+        "daemon off; user root; worker_processes {NGINX_WORKERS}; pid {};
+        events {{ worker_connections 128; epoll_events 4; }}
+        http {{
+            access_log off; keepalive_requests 1000000; keepalive_timeout 1s;
+            {temporary}
+            server {{
+                listen 127.0.0.1:{port};
+                default_type text/plain;
+                location / {{ return 200 {BODY:?}; }}
+            }}
+        }}",
+        folder.file("pid"),
+    );
+    fs::write(folder.file("conf"), configuration).unwrap();
+    ["-c", &folder.file("conf"), "-e", &folder.file("log")].map(str::to_owned).to_vec()
+}
+
+/// memcached, not running yet: SIGCONT starts it.
+pub fn memcached(port: u16) -> Process {
+    let arguments = format!("-u root -l 127.0.0.1 -p {port} -U 0 -t {MEMCACHED_THREADS} -m 16");
+    let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+    Process::start_stopped("memcached", &arguments)
+}

@@ -1,0 +1,236 @@
+//! The sets that the records number: results, time-outs, mechanisms, operations, losses, programs, with the names
+//! that users see. Names and numbers only; what they count is in the records.
+
+/// Numbers that name a set: a table of names whose index is the number used in the records.
+macro_rules! numbers {
+    ($(#[$doc:meta])* $module:ident { $($(#[$each:meta])* $name:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        pub mod $module {
+            numbers!(@each 0_usize; $($(#[$each])* $name),+);
+            /// The names as users see them; the index is the number in the records.
+            pub const NAMES: [&str; [$($text),+].len()] = [$($text),+];
+        }
+    };
+    (@each $n:expr; $(#[$doc:meta])* $name:ident $(, $(#[$docs:meta])* $names:ident)*) => {
+        $(#[$doc])*
+        pub const $name: usize = $n;
+        numbers!(@each $n + 1; $($(#[$docs])* $names),*);
+    };
+    (@each $n:expr;) => {};
+}
+
+numbers! {
+    /// How a completed wait ended.
+    result {
+        /// It returned at least one event.
+        READY = "ready",
+        /// A time-out greater than zero ran out.
+        TIMEOUT = "timeout",
+        /// A time-out of zero, and nothing was ready.
+        EMPTY = "empty",
+        /// A signal ended it (EINTR).
+        INTERRUPTED = "interrupted",
+        /// Any other errno.
+        ERROR = "error",
+    }
+}
+
+numbers! {
+    /// What the timeout argument of a wait asked for.
+    timeout {
+        /// Wait for ever: a negative number, or a null pointer.
+        INFINITE = "infinite",
+        /// Do not wait.
+        ZERO = "zero",
+        /// Wait at most that long.
+        FINITE = "finite",
+        /// Behind a pointer that could not be read.
+        UNKNOWN = "unknown",
+    }
+}
+
+numbers! {
+    /// What kind of waiting call a loop uses.
+    mechanism {
+        /// epoll_wait, epoll_pwait, epoll_pwait2.
+        EPOLL = "epoll",
+        /// poll, ppoll.
+        POLL = "poll",
+        /// select, pselect6.
+        SELECT = "select",
+        /// io_uring_enter with GETEVENTS.
+        IO_URING = "io_uring",
+        /// io_getevents, io_pgetevents.
+        AIO = "aio",
+    }
+}
+
+numbers! {
+    /// The operation of an epoll_ctl call; the numbers are the kernel's (include/uapi/linux/eventpoll.h).
+    ctl_op {
+        /// A number that is none of the others; such a call always fails.
+        OTHER = "other",
+        /// EPOLL_CTL_ADD.
+        ADD = "add",
+        /// EPOLL_CTL_DEL.
+        DEL = "del",
+        /// EPOLL_CTL_MOD.
+        MOD = "mod",
+    }
+}
+
+numbers! {
+    /// The trigger flags of a successful EPOLL_CTL_ADD or EPOLL_CTL_MOD.
+    ctl_flag {
+        /// EPOLLET.
+        EDGE = "edge",
+        /// EPOLLONESHOT.
+        ONESHOT = "oneshot",
+        /// EPOLLEXCLUSIVE.
+        EXCLUSIVE = "exclusive",
+        /// EPOLLWAKEUP.
+        WAKEUP = "wakeup",
+    }
+}
+
+/// Which bit of `struct epoll_event.events` each [`ctl_flag`] is (include/uapi/linux/eventpoll.h).
+pub const CTL_FLAG_BITS: [u32; 4] = [31, 30, 28, 29];
+
+numbers! {
+    /// The errno of a failed epoll_ctl (the ones that epoll_ctl(2) names).
+    ctl_errno {
+        /// EBADF.
+        EBADF = "EBADF",
+        /// EEXIST.
+        EEXIST = "EEXIST",
+        /// EFAULT.
+        EFAULT = "EFAULT",
+        /// EINVAL.
+        EINVAL = "EINVAL",
+        /// ELOOP.
+        ELOOP = "ELOOP",
+        /// ENOENT.
+        ENOENT = "ENOENT",
+        /// ENOMEM.
+        ENOMEM = "ENOMEM",
+        /// ENOSPC.
+        ENOSPC = "ENOSPC",
+        /// EPERM.
+        EPERM = "EPERM",
+        /// Any other.
+        OTHER = "other",
+    }
+}
+
+/// The [`ctl_errno`] of each errno number below its length; of higher ones it is [`ctl_errno::OTHER`].
+pub static CTL_ERRNOS: [u8; 64] = {
+    let mut table = [ctl_errno::OTHER as u8; 64];
+    table[9] = ctl_errno::EBADF as u8;
+    table[17] = ctl_errno::EEXIST as u8;
+    table[14] = ctl_errno::EFAULT as u8;
+    table[22] = ctl_errno::EINVAL as u8;
+    table[40] = ctl_errno::ELOOP as u8;
+    table[2] = ctl_errno::ENOENT as u8;
+    table[12] = ctl_errno::ENOMEM as u8;
+    table[28] = ctl_errno::ENOSPC as u8;
+    table[1] = ctl_errno::EPERM as u8;
+    table
+};
+
+numbers! {
+    /// What was not recorded, and why. The first five are counted per CPU by the programs; `missed` is read
+    /// from the kernel's own count of runs that it skipped.
+    lost {
+        /// A waiter without a record: no memory, or a limit was reached.
+        RECORDS = "records",
+        /// The ring buffer was full.
+        EVENTS = "events",
+        /// An exit without an entry.
+        UNPAIRED = "unpaired",
+        /// A time difference that was negative, taken as zero.
+        CLAMPED = "clamped",
+        /// A 32-bit task on a way that cannot read its arguments.
+        UNSEEN = "unseen",
+    }
+}
+
+numbers! {
+    /// The programs whose runs are counted; the names are those of the programs in the object.
+    program {
+        /// Entry of epoll_wait.
+        ENTER_EPOLL_WAIT = "enter_epoll_wait",
+        /// Exit of epoll_wait.
+        EXIT_EPOLL_WAIT = "exit_epoll_wait",
+        /// Entry of epoll_pwait.
+        ENTER_EPOLL_PWAIT = "enter_epoll_pwait",
+        /// Exit of epoll_pwait.
+        EXIT_EPOLL_PWAIT = "exit_epoll_pwait",
+        /// Entry of epoll_pwait2.
+        ENTER_EPOLL_PWAIT2 = "enter_epoll_pwait2",
+        /// Exit of epoll_pwait2.
+        EXIT_EPOLL_PWAIT2 = "exit_epoll_pwait2",
+        /// Exit of epoll_ctl.
+        EXIT_EPOLL_CTL = "exit_epoll_ctl",
+        /// Exit of epoll_create.
+        EXIT_EPOLL_CREATE = "exit_epoll_create",
+        /// Exit of epoll_create1.
+        EXIT_EPOLL_CREATE1 = "exit_epoll_create1",
+        /// Entry of poll.
+        ENTER_POLL = "enter_poll",
+        /// Exit of poll.
+        EXIT_POLL = "exit_poll",
+        /// Entry of ppoll.
+        ENTER_PPOLL = "enter_ppoll",
+        /// Exit of ppoll.
+        EXIT_PPOLL = "exit_ppoll",
+        /// Entry of select.
+        ENTER_SELECT = "enter_select",
+        /// Exit of select.
+        EXIT_SELECT = "exit_select",
+        /// Entry of pselect6.
+        ENTER_PSELECT6 = "enter_pselect6",
+        /// Exit of pselect6.
+        EXIT_PSELECT6 = "exit_pselect6",
+        /// Exit of restart_syscall.
+        EXIT_RESTART = "exit_restart",
+        /// A signal is delivered.
+        SIGNAL = "signal",
+        /// Entry of any call (raw backend).
+        SYS_ENTER = "sys_enter",
+        /// Exit of any call (raw backend).
+        SYS_EXIT = "sys_exit",
+        /// A thread ends.
+        TASK_EXIT = "task_exit",
+        /// A thread executes another program.
+        TASK_EXEC = "task_exec",
+    }
+}
+
+numbers! {
+    /// What follows a [`crate::Head`].
+    kind {
+        /// One [`crate::Loop`] or several, as many as [`crate::Head::size`] says; free ones among them.
+        LOOPS = "loops",
+        /// One [`crate::Ctl`] or several, likewise.
+        CTLS = "ctls",
+        /// [`crate::Counters`]; the last record of a pass, so that a pass that was cut short is noticed.
+        COUNTERS = "counters",
+        /// Nothing: a thread was seen for the first time.
+        BORN = "born",
+    }
+}
+
+numbers! {
+    /// Why a record was sent.
+    reason {
+        /// A pass of the iterator.
+        SAMPLE = "sample",
+        /// The thread ended: these are its last figures.
+        EXIT = "exit",
+        /// The thread executes another program: these are the last figures of the old one.
+        EXEC = "exec",
+        /// The thread used more waitables than [`crate::LOOPS_MORE`] has room for.
+        EVICT = "evict",
+    }
+}
+
