@@ -21,30 +21,43 @@ const TIME_CEILING_NS: u64 = 1 << 41;
 /// log2 of the lower bound of time bucket 0, in units of 2^-30 s.
 const TIME_FLOOR_LOG2: u64 = 8;
 
-/// 1 where v > limit, else 0, for values below 2^63: by arithmetic, because each branch doubles the paths that the
-/// verifier follows.
+/// The highest bit of a value, as 0 or 1.
 #[inline(always)]
-fn above(v: u64, limit: u64) -> u64 {
-    let difference = limit.wrapping_sub(v);
+fn sign(v: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
     {
-        let mut sign = difference;
-        // In assembler, because the compiler makes a comparison and a branch of a shift that it can see through.
+        let mut sign = v;
+        // In assembler, because the compiler makes a comparison and a branch of a shift that it can see through, and
+        // each branch doubles the paths that the verifier follows.
         // SAFETY: shifts a register.
         unsafe { core::arch::asm!("{sign} >>= 63", sign = inout(reg) sign) };
         sign
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        difference >> 63
+        v >> 63
     }
 }
 
-/// floor(log2(v)) for 0 < v < 2^63, without `leading_zeros`: BPF has no such instruction before cpu v4.
+/// 1 where v > limit, else 0, without a branch, for values below 2^63.
+#[inline(always)]
+pub fn above(v: u64, limit: u64) -> u64 {
+    sign(limit.wrapping_sub(v))
+}
+
+/// 1 where v is not 0, else 0, without a branch.
+#[inline(always)]
+pub fn nonzero(v: u64) -> u64 {
+    sign(v | v.wrapping_neg())
+}
+
+/// floor(log2(v)) for v > 0, without `leading_zeros`: BPF has no such instruction before cpu v4.
 #[inline(always)]
 pub fn log2(mut v: u64) -> u64 {
-    let mut r = 0;
-    let mut bits = 32;
+    // The upper half first, and by another test, since `above` holds below 2^63 alone.
+    let mut r = sign((v >> 32).wrapping_neg()) * 32;
+    v >>= r;
+    let mut bits = 16;
     while bits > 0 {
         let shift = above(v, (1 << bits) - 1) * bits;
         v >>= shift;
@@ -122,6 +135,16 @@ mod tests {
             assert!(seconds / slack < ((i + 1.0) / 4.0 - 22.0).exp2(), "{ns} ns is above bucket {i}");
             ns += ns / 97 + 1;
         }
+    }
+
+    #[test]
+    fn log2_is_the_highest_bit_of_every_value() {
+        for bit in 0..64 {
+            for v in [1_u64 << bit, u64::MAX >> (63 - bit), (1 << bit) | (1 << bit >> 1)] {
+                assert_eq!(log2(v), bit, "{v:#x}");
+            }
+        }
+        assert_eq!([0, 1, 1 << 63, u64::MAX].map(nonzero), [0, 1, 1, 1]);
     }
 
     #[test]

@@ -86,6 +86,20 @@ globals! {
     NR_EPOLL_PWAIT,
     /// System call number of epoll_pwait2
     NR_EPOLL_PWAIT2,
+    /// System call number of epoll_ctl
+    NR_EPOLL_CTL,
+    /// System call number of epoll_create
+    NR_EPOLL_CREATE,
+    /// System call number of epoll_create1
+    NR_EPOLL_CREATE1,
+    /// System call number of restart_syscall
+    NR_RESTART,
+    /// task_struct.thread_info: the 32-bit word that tells a 32-bit system call
+    TASK_COMPAT,
+    /// Which bit of it
+    TASK_COMPAT_BIT,
+    /// 1 where 32-bit tasks are of ARM, not of i386
+    COMPAT_ARM,
     /// Possible CPUs
     CPUS,
     /// An epoll descriptor of the agent: its f_op tells epoll files
@@ -157,6 +171,19 @@ pub fn read_user<T: Copy>(address: u64) -> Option<T> {
     };
     // SAFETY: as in `probe`.
     (failed == 0).then(|| unsafe { value.assume_init() })
+}
+
+/// Reads `bytes` (at most 8) of a number from the memory of the running process; 0 where it cannot be read.
+#[inline(always)]
+pub fn read_user_u64(address: u64, bytes: u32) -> u64 {
+    let mut value = 0_u64;
+    let mut bytes = bytes;
+    // The verifier has to see the bound on the register that the helper gets.
+    // SAFETY: masks a register.
+    unsafe { core::arch::asm!("{bytes} &= 8", bytes = inout(reg) bytes) };
+    // SAFETY: the destination has room for 8 bytes; the helper fails on a bad source, and zeroes the destination.
+    unsafe { bpf_probe_read_user((&raw mut value).cast(), bytes, address as *const c_void) };
+    value
 }
 
 /// Copies `size_of::<T>()` bytes by one helper call: a memcpy in eBPF is a loop over bytes.

@@ -15,6 +15,7 @@ mod flush;
 mod instance;
 mod kernel;
 mod poll;
+mod raw;
 mod sample;
 mod seed;
 mod select;
@@ -51,28 +52,23 @@ macro_rules! tracepoints {
 tracepoints! {
     enter_epoll_wait: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_WAIT, raw, Timeout::millis(argument(raw, 3) as i32));
     enter_epoll_pwait: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_PWAIT, raw, Timeout::millis(argument(raw, 3) as i32));
-    enter_epoll_pwait2: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_PWAIT2, raw, Timeout::at(argument(raw, 3), NANOS));
+    enter_epoll_pwait2: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_PWAIT2, raw, Timeout::at(argument(raw, 3), Timeout::NANOS));
     exit_epoll_wait: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_WAIT, argument(raw, 0) as i64);
     exit_epoll_pwait: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_PWAIT, argument(raw, 0) as i64);
     exit_epoll_pwait2: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_PWAIT2, argument(raw, 0) as i64);
     enter_poll: |ctx, raw| poll::enter(ctx, program::ENTER_POLL, argument(raw, 1), Timeout::millis(argument(raw, 2) as i32));
-    enter_ppoll: |ctx, raw| poll::enter(ctx, program::ENTER_PPOLL, argument(raw, 1), Timeout::at(argument(raw, 2), NANOS));
+    enter_ppoll: |ctx, raw| poll::enter(ctx, program::ENTER_PPOLL, argument(raw, 1), Timeout::at(argument(raw, 2), Timeout::NANOS));
     exit_poll: |ctx, raw| wait::exit(ctx, program::EXIT_POLL, argument(raw, 0) as i64);
     exit_ppoll: |ctx, raw| wait::exit(ctx, program::EXIT_PPOLL, argument(raw, 0) as i64);
     exit_restart: |ctx, raw| wait::restarted(ctx, program::EXIT_RESTART, argument(raw, 0) as i64);
-    enter_select: |ctx, raw| selects(ctx, program::ENTER_SELECT, raw, MICROS);
-    enter_pselect6: |ctx, raw| selects(ctx, program::ENTER_PSELECT6, raw, NANOS);
+    enter_select: |ctx, raw| selects(ctx, program::ENTER_SELECT, raw, Timeout::MICROS);
+    enter_pselect6: |ctx, raw| selects(ctx, program::ENTER_PSELECT6, raw, Timeout::NANOS);
     exit_select: |ctx, raw| wait::exit(ctx, program::EXIT_SELECT, argument(raw, 0) as i64);
     exit_pselect6: |ctx, raw| wait::exit(ctx, program::EXIT_PSELECT6, argument(raw, 0) as i64);
     exit_epoll_ctl: |ctx, raw| ctl::exit(ctx, argument(raw, 0) as i64);
     exit_epoll_create: |ctx, raw| instance::created(ctx, program::EXIT_EPOLL_CREATE, argument(raw, 0) as i64);
     exit_epoll_create1: |ctx, raw| instance::created(ctx, program::EXIT_EPOLL_CREATE1, argument(raw, 0) as i64);
 }
-
-/// The unit of a `struct timespec`'s second number, ns.
-const NANOS: u64 = 1;
-/// The unit of a `struct timeval`'s second number, ns.
-const MICROS: u64 = 1000;
 
 /// (epfd, events, maxevents, timeout, ...).
 #[inline(always)]
@@ -103,6 +99,22 @@ fn signal(raw: *mut c_void) -> i32 {
 
 /// The greatest sa_handler that is no handler.
 const SIG_IGN: u64 = 1;
+
+/// tp_btf/sys_enter(struct pt_regs *regs, long id)
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tp_btf/sys_enter")]
+fn sys_enter(raw: *mut c_void) -> i32 {
+    raw::enter(&BtfTracePointContext::new(raw));
+    0
+}
+
+/// tp_btf/sys_exit(struct pt_regs *regs, long ret)
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tp_btf/sys_exit")]
+fn sys_exit(raw: *mut c_void) -> i32 {
+    raw::exit(&BtfTracePointContext::new(raw));
+    0
+}
 
 /// tp_btf/sched_process_exit(struct task_struct *p, ...): the thread's last figures go out.
 #[unsafe(no_mangle)]

@@ -195,10 +195,6 @@ numbers! {
         EXIT_RESTART = "exit_restart",
         /// A signal is delivered.
         SIGNAL = "signal",
-        /// Entry of any call (raw backend).
-        SYS_ENTER = "sys_enter",
-        /// Exit of any call (raw backend).
-        SYS_EXIT = "sys_exit",
         /// A thread ends.
         TASK_EXIT = "task_exit",
         /// A thread executes another program.

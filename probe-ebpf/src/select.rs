@@ -4,7 +4,7 @@
 //! The highest descriptor is looked for in one of 64 waits, since programs that pass FD_SETSIZE as n say nothing by it.
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{Task, mechanism, waitable};
+use loopscope_probe::{Task, histogram, mechanism, waitable};
 
 use crate::{
     counters, instance, kernel,
@@ -37,7 +37,7 @@ fn call(task: TaskPtr, record: &Task, n: u64, sets: [u64; 3], timeout: Timeout) 
     let scanned = if n < size { n } else { size };
     let given = u32::from(sets[0] != 0) + u32::from(sets[1] != 0) + u32::from(sets[2] != 0);
     let bytes = (scanned + 63) / 64 * 8 * given;
-    let highest = if record.sequence & SAMPLE_MASK == 0 { highest(sets, scanned) } else { 0 };
+    let highest = if record.sequence & SAMPLE_MASK == 0 { highest(sets[0], sets[1], sets[2], scanned) } else { 0 };
     Call {
         mechanism: mechanism::SELECT as u32,
         fd: -1,
@@ -54,25 +54,28 @@ pub fn inherited(n: u64, timeout: Timeout) -> Call {
 }
 
 /// The highest bit below `scanned` (and below FD_SETSIZE) that is set in any of the sets, plus 1; 0 for none.
-#[inline(always)]
-fn highest(sets: [u64; 3], scanned: u32) -> u32 {
-    let mut highest = 0;
-    for i in 0..LONGS as u32 {
-        if i * 64 >= scanned {
-            break;
+///
+/// By arithmetic throughout: with a branch for each long and set this took 94,000 instructions to verify.
+#[inline(never)]
+fn highest(read: u64, write: u64, except: u64, scanned: u32) -> u32 {
+    let (mut index, mut bits) = (0, 0);
+    for i in 0..LONGS as u64 {
+        let inside = histogram::above(u64::from(scanned), i * 64);
+        let mut union = 0;
+        for set in [read, write, except] {
+            // Eight bytes where there is something to read, else none.
+            let bytes = (inside & histogram::nonzero(set)) * 8;
+            union |= kernel::read_user_u64(set + i * 8, bytes as u32);
         }
-        let mut long = 0;
-        for set in sets {
-            if set != 0 {
-                long |= kernel::read_user::<u64>(set + u64::from(i) * 8).unwrap_or(0);
-            }
-        }
-        if scanned - i * 64 < 64 {
-            long &= (1 << (scanned - i * 64)) - 1;
-        }
-        if long != 0 {
-            highest = i * 64 + loopscope_probe::histogram::log2(long) as u32 + 1;
-        }
+        // All ones where a bit is set.
+        let some = histogram::nonzero(union).wrapping_neg();
+        index = (index & !some) | (i & some);
+        bits = (bits & !some) | (union & some);
     }
-    highest
+    if bits == 0 {
+        return 0;
+    }
+    let highest = (index * 64 + histogram::log2(bits)) as u32 + 1;
+    // Beyond n, bits of the last long say nothing.
+    if highest > scanned { scanned } else { highest }
 }

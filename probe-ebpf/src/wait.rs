@@ -49,6 +49,11 @@ pub struct Timeout {
 }
 
 impl Timeout {
+    /// The unit of a `struct timespec`'s second number, ns.
+    pub const NANOS: u64 = 1;
+    /// The unit of a `struct timeval`'s second number, ns.
+    pub const MICROS: u64 = 1000;
+
     /// A time-out of which only the kind is known.
     #[inline(always)]
     pub fn unmeasured(kind: usize) -> Timeout {
@@ -289,7 +294,7 @@ fn find(task: TaskPtr, record: &mut Task, file: u64) -> (u32, u64) {
 }
 
 /// As [`find`], where the first slot is not it at first sight.
-#[inline(always)]
+#[inline(never)]
 fn find_slowly(task: TaskPtr, record: &mut Task, file: u64, epoch: u32) -> (u32, u64) {
     let generation = instance::generation(file);
     if record.first.waitable == file && record.first.generation == generation {
@@ -325,7 +330,7 @@ fn at(task: TaskPtr, record: &mut Task, slot: u32) -> Option<&mut Loop> {
 }
 
 /// Takes a slot for the waitable of the wait that ends; [`Wait::NO_SLOT`] where there is no memory.
-#[inline(always)]
+#[inline(never)]
 fn take<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task) -> u32 {
     let (slot, _) = find_slowly(task, record, record.wait.waitable, 0);
     if slot != Wait::NO_SLOT {

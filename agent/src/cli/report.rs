@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Backend, Failure, Kernel, ReportArgs, output, select::Selection};
 use crate::{
-    kernel::{Options, ProbeState, Watched, facts},
+    kernel::{Options, ProbeState, Watched, Ways, facts},
     reactor::{Event, Reactor, Watch},
     report::{
         self, build,
@@ -48,16 +48,21 @@ fn start(reactor: &Reactor, kernel: &Kernel, selection: &Selection) -> Result<Wa
 /// # Errors
 /// A way of attaching that there is none of yet, or a capability that is missing.
 pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
-    if let Backend::Fentry | Backend::Raw = kernel.backend {
-        let name = kernel.backend.name();
-        return Err(Failure::cannot(format!("--backend {name} is not there yet; use auto or tracepoint")));
-    }
+    let ways = match kernel.backend {
+        Backend::Auto => Ways::default(),
+        Backend::Tracepoint => Ways { tracepoint: true, raw: false },
+        Backend::Raw => Ways { tracepoint: false, raw: true },
+        Backend::Fentry => {
+            return Err(Failure::cannot("--backend fentry is not there yet; use auto, tracepoint or raw"));
+        }
+    };
     match facts::lacks() {
         Some(lacks) => Err(Failure::cannot(lacks)),
         None => Ok(Options {
             btf: kernel.btf.clone(),
             log_level: kernel.probe_log as u8,
             watched: watched.clone(),
+            ways,
         }),
     }
 }

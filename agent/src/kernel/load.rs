@@ -53,6 +53,23 @@ pub struct Options {
     pub log_level: u8,
     /// What to watch.
     pub watched: Watched,
+    /// The ways that may be tried.
+    pub ways: Ways,
+}
+
+/// Which ways of attaching to system calls may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// Tracepoints of single calls.
+    pub tracepoint: bool,
+    /// Tracepoints of all calls, for what is left.
+    pub raw: bool,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Ways { tracepoint: true, raw: true }
+    }
 }
 
 /// One way that was tried to attach a probe.
@@ -77,6 +94,11 @@ impl ProbeState {
     /// The way by which it is attached, or None.
     pub fn backend(&self) -> Option<&'static str> {
         self.attempts.last().filter(|attempt| attempt.error.is_none()).map(|attempt| attempt.backend)
+    }
+
+    /// Whether it is a system call's and not attached.
+    fn wants_raw(&self) -> bool {
+        matches!(self.probe.hook, Hook::Syscall(_)) && self.backend().is_none()
     }
 
     /// Why it is not attached, or None.
@@ -106,8 +128,7 @@ impl Kernel {
         fill_filters(&mut ebpf, &options.watched)?;
         load_iterators(&mut ebpf, &btf)?;
         read_iterator(&mut ebpf, "seed", &mut Vec::new()).context("cannot list the waits in progress")?;
-        let probes = tracefs::with(|| Ok(attach_all(&mut ebpf, &btf)))
-            .or_else(|error| attach_without_tracefs(&mut ebpf, &btf, &error))?;
+        let probes = attach_all(&mut ebpf, &btf, options.ways);
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
         let log = match options.log_level {
@@ -172,60 +193,96 @@ fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
     Ok(())
 }
 
-/// Loads and attaches every probe of the table.
-fn attach_all(ebpf: &mut Ebpf, btf: &Btf) -> Vec<ProbeState> {
-    PROBES
-        .iter()
-        .map(|probe| {
-            let error = attach(ebpf, btf, probe).err().map(|error| format!("{error:#}"));
-            ProbeState { probe, attempts: vec![Attempt { backend: probe.hook.backend(), error }] }
-        })
-        .collect()
+/// Loads and attaches every probe of the table by the best way that works.
+fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways) -> Vec<ProbeState> {
+    let mut states: Vec<ProbeState> =
+        PROBES.iter().map(|probe| ProbeState { probe, attempts: Vec::new() }).collect();
+    let note = |state: &mut ProbeState, backend, result: Result<()>| {
+        state.attempts.push(Attempt { backend, error: result.err().map(|error| format!("{error:#}")) });
+    };
+    if ways.tracepoint {
+        let tracefs = tracefs::with(|| {
+            for state in &mut states {
+                let result = attach(ebpf, btf, state.probe);
+                note(state, state.probe.hook.backend(), result);
+            }
+            Ok(())
+        });
+        if let Err(error) = tracefs {
+            let reason = format!("{error:#}");
+            for state in &mut states {
+                let result = match state.probe.hook {
+                    Hook::Syscall(_) => Err(anyhow!(reason.clone())),
+                    Hook::Btf(..) => attach(ebpf, btf, state.probe),
+                };
+                note(state, state.probe.hook.backend(), result);
+            }
+        }
+    } else {
+        for state in states.iter_mut().filter(|state| matches!(state.probe.hook, Hook::Btf(..))) {
+            let result = attach(ebpf, btf, state.probe);
+            note(state, state.probe.hook.backend(), result);
+        }
+    }
+    if ways.raw {
+        let left: Vec<&mut ProbeState> = states.iter_mut().filter(|state| state.wants_raw()).collect();
+        if !left.is_empty() {
+            let programs = left.iter().flat_map(|state| state.probe.hook.programs());
+            let result = attach_raw(ebpf, btf, programs.fold(0, |bits, program| bits | 1 << program));
+            let error = result.err().map(|error| format!("{error:#}"));
+            for state in left {
+                state.attempts.push(Attempt { backend: "raw", error: error.clone() });
+            }
+        }
+    }
+    states
 }
 
-/// What is left where tracefs cannot be had: the probes that need it say so.
-fn attach_without_tracefs(ebpf: &mut Ebpf, btf: &Btf, error: &anyhow::Error) -> Result<Vec<ProbeState>> {
-    let reason = format!("{error:#}");
-    Ok(PROBES
-        .iter()
-        .map(|probe| {
-            let error = match probe.hook {
-                Hook::Syscall(_) => Some(reason.clone()),
-                Hook::Btf(..) => attach(ebpf, btf, probe).err().map(|error| format!("{error:#}")),
-            };
-            ProbeState { probe, attempts: vec![Attempt { backend: probe.hook.backend(), error }] }
-        })
-        .collect())
-}
-
-/// Loads and attaches one probe: all of its programs or, on an error, as good as none (an entry alone counts
-/// nothing).
+/// Loads and attaches one probe by its own hook: all of its programs, since an entry alone counts nothing.
 fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<()> {
     match &probe.hook {
-        Hook::Btf(tracepoint, program) => {
-            let program: &mut BtfTracePoint = find(ebpf, *program)?.try_into()?;
-            program.load(tracepoint, btf).map_err(|error| anyhow!(explain(&error)))?;
-            program.attach().map_err(|error| anyhow!(explain(&error)))?;
-        }
+        Hook::Btf(tracepoint, program) => attach_btf(find(ebpf, program_name(*program))?, tracepoint, btf),
         Hook::Syscall(points) => {
             for (_, program) in *points {
-                let program: &mut TracePoint = find(ebpf, *program)?.try_into()?;
+                let program: &mut TracePoint = find(ebpf, program_name(*program))?.try_into()?;
                 program.load().map_err(|error| anyhow!(explain(&error)))?;
             }
             for (tracepoint, program) in *points {
-                let program: &mut TracePoint = find(ebpf, *program)?.try_into()?;
+                let program: &mut TracePoint = find(ebpf, program_name(*program))?.try_into()?;
                 program
                     .attach("syscalls", tracepoint)
                     .map_err(|error| anyhow!("syscalls:{tracepoint}: {}", explain(&error)))?;
             }
+            Ok(())
         }
+    }
+}
+
+/// Attaches the raw programs in the place of others: bit i of `programs` is index i of [`program::NAMES`].
+fn attach_raw(ebpf: &mut Ebpf, btf: &Btf, programs: u64) -> Result<()> {
+    let mut map: Array<_, u64> =
+        ebpf.map_mut("RAW_PROGRAMS").context("the probe object has no map RAW_PROGRAMS")?.try_into()?;
+    map.set(0, programs, 0).context("cannot tell the raw programs what to stand in for")?;
+    for name in ["sys_enter", "sys_exit"] {
+        attach_btf(find(ebpf, name)?, name, btf)?;
     }
     Ok(())
 }
 
-/// The program with an index of [`program::NAMES`].
-fn find(ebpf: &mut Ebpf, index: usize) -> Result<&mut Program> {
-    let name = program::NAMES.get(index).copied().unwrap_or_default();
+fn attach_btf(program: &mut Program, tracepoint: &str, btf: &Btf) -> Result<()> {
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program.load(tracepoint, btf).map_err(|error| anyhow!(explain(&error)))?;
+    program.attach().map_err(|error| anyhow!(explain(&error)))?;
+    Ok(())
+}
+
+/// The name of the program with an index of [`program::NAMES`].
+fn program_name(index: usize) -> &'static str {
+    program::NAMES.get(index).copied().unwrap_or_default()
+}
+
+/// A program of the object.
+fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name).with_context(|| format!("the probe object has no program {name}"))
 }
 

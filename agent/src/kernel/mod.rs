@@ -28,7 +28,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use probelog::Stderr;
 
-pub use load::{Attempt, Options, ProbeState, Watched};
+pub use load::{Attempt, Options, ProbeState, Watched, Ways};
 
 /// The probes, loaded and attached.
 pub struct Kernel {

@@ -19,14 +19,23 @@ pub struct Probe {
 /// How a probe is attached.
 #[derive(Debug)]
 pub enum Hook {
-    /// Per-syscall tracepoints `syscalls:NAME` with the programs (indices into [`program::NAMES`]) that serve
-    /// them, entry before exit: an exit without an entry would count as unpaired.
+    /// A system call: per-syscall tracepoints `syscalls:NAME` with the programs (indices into [`program::NAMES`]) that serve
+    /// them, entry before exit: an exit without an entry would count as unpaired. The raw programs
+    /// can stand in for each.
     Syscall(&'static [(&'static str, usize)]),
     /// A BTF tracepoint of that name and its program.
     Btf(&'static str, usize),
 }
 
 impl Hook {
+    /// The name of the first way that is tried, as the reports have it.
+    pub fn backend(&self) -> &'static str {
+        match self {
+            Hook::Syscall(_) => "tracepoint",
+            Hook::Btf(..) => "tp_btf",
+        }
+    }
+
     /// The programs of this hook, as indices into [`program::NAMES`].
     pub fn programs(&self) -> Vec<usize> {
         match self {
@@ -35,13 +44,6 @@ impl Hook {
         }
     }
 
-    /// The name of the way, as `--backend` and the reports have it.
-    pub fn backend(&self) -> &'static str {
-        match self {
-            Hook::Syscall(_) => "tracepoint",
-            Hook::Btf(..) => "tp_btf",
-        }
-    }
 }
 
 /// Every probe, in the order of attachment. Creation comes before the waits, so that no wait sees an address
@@ -206,6 +208,7 @@ pub const OFFSETS: &[Offset] = &[
     offset("REGS_ARG3", "pt_regs", registers::ARGUMENTS[3], true),
     offset("REGS_ARG4", "pt_regs", registers::ARGUMENTS[4], true),
     offset("REGS_RETURN", "pt_regs", registers::RETURN, true),
+    offset("TASK_COMPAT", "task_struct", registers::COMPAT, true),
     offset("SIGACTION_HANDLER", "k_sigaction", &["sa.sa_handler"], true),
 ];
 
@@ -215,6 +218,8 @@ mod registers {
     pub const NUMBER: &[&str] = &["orig_ax"];
     pub const ARGUMENTS: [&[&str]; 5] = [&["di"], &["si"], &["dx"], &["r10"], &["r8"]];
     pub const RETURN: &[&str] = &["ax"];
+    /// TS_COMPAT is bit 1 of it.
+    pub const COMPAT: &[&str] = &["thread_info.status"];
 }
 
 /// Where a system call's number and arguments lie (arch/arm64/include/asm/syscall.h).
@@ -223,12 +228,20 @@ mod registers {
     pub const NUMBER: &[&str] = &["syscallno"];
     pub const ARGUMENTS: [&[&str]; 5] = [&["orig_x0"], &["regs[1]"], &["regs[2]"], &["regs[3]"], &["regs[4]"]];
     pub const RETURN: &[&str] = &["regs[0]"];
+    /// TIF_32BIT is bit 22 of it.
+    pub const COMPAT: &[&str] = &["thread_info.flags"];
 }
 
 /// Numbers that the programs need and that depend on the architecture: (global, value). A call that the
 /// architecture lacks has a number that no call has.
 #[cfg(target_arch = "x86_64")]
 pub const NUMBERS: &[(&str, u32)] = &[
+    ("NR_EPOLL_CREATE", 213),
+    ("NR_EPOLL_CREATE1", 291),
+    ("NR_EPOLL_CTL", 233),
+    ("NR_RESTART", 219),
+    ("TASK_COMPAT_BIT", 1),
+    ("COMPAT_ARM", 0),
     ("NR_POLL", 7),
     ("NR_SELECT", 23),
     ("NR_PSELECT6", 270),
@@ -243,6 +256,12 @@ pub const NUMBERS: &[(&str, u32)] = &[
 /// As above (include/uapi/asm-generic/unistd.h).
 #[cfg(target_arch = "aarch64")]
 pub const NUMBERS: &[(&str, u32)] = &[
+    ("NR_EPOLL_CREATE", u32::MAX),
+    ("NR_EPOLL_CREATE1", 20),
+    ("NR_EPOLL_CTL", 21),
+    ("NR_RESTART", 128),
+    ("TASK_COMPAT_BIT", 22),
+    ("COMPAT_ARM", 1),
     ("NR_POLL", u32::MAX),
     ("NR_SELECT", u32::MAX),
     ("NR_PSELECT6", 72),
