@@ -8,14 +8,15 @@ fn main() -> ExitCode {
     cli::finish(run())
 }
 
-fn run() -> Result<(), Failure> {
+fn run() -> Result<ExitCode, Failure> {
     let Some(cli) = cli::parse(std::env::args_os())? else {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     match cli.command {
-        Command::Report(args) => cli::report::run(&args),
+        Command::Report(args) => return cli::report::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Completions { shell } => output::write(|out| generate::completions(shell, out)),
         Command::Man => output::write(generate::man),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

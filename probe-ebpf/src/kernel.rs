@@ -34,6 +34,8 @@ globals! {
     TASK_COMM,
     /// task_struct.group_leader
     TASK_GROUP_LEADER,
+    /// task_struct.real_parent
+    TASK_REAL_PARENT,
     /// task_struct.cgroups
     TASK_CGROUPS,
     /// css_set.dfl_cgrp
@@ -108,6 +110,8 @@ globals! {
     FILTER_PIDS,
     /// How many cgroups are in CGROUPS; 0: all
     FILTER_CGROUPS,
+    /// 1: only the descendants of the agent's process
+    FILTER_TREE,
     /// 1 where stores of one CPU may be seen out of order by another (everything but x86)
     WEAK_MEMORY,
 }

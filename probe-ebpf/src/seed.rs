@@ -45,6 +45,7 @@ fn learn() {
     let file = instance::file(kernel::current(), AGENT_EPFD.load() as i32);
     if let (Some(reader), Some(operations)) = (reader(), kernel::probe(file + u64::from(FILE_F_OP.load()))) {
         reader.epoll_fops = operations;
+        reader.tgid = kernel::ids(kernel::current()).0.into();
     }
 }
 

@@ -134,6 +134,8 @@ pub struct Reader {
     pub window: u64,
     /// Address of the kernel's epoll file operations.
     pub epoll_fops: u64,
+    /// Process id of the reader, as the host counts.
+    pub tgid: u64,
     /// Room for what precedes a record.
     pub head: Head,
     /// Room for a thread's record.

@@ -3,6 +3,7 @@
 //! Values are checked as far as their text goes; whether a process or a control group exists is for the
 //! command that uses it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,14 +72,15 @@ pub enum Command {
   loopscope report --duration 1m --comm 'nginx*'    all nginx processes, for a minute
   loopscope report --cgroup /system.slice --format json | jq '.loops[] | select(.utilization > 0.8)'
   loopscope report --duration 500ms --format csv > loops.csv
+  loopscope report -- ./server --once               a command and its children, until it ends
 
 A filter that is given several times takes any of its values; different filters must all match.
 Prints 'watching' on stderr as soon as every probe is attached. Ctrl-C ends early with what was seen.")]
 pub struct ReportArgs {
-    /// How long to watch: 500ms, 10s, 2m, 1.5h; a bare number is seconds; at most 30d
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse,
-          allow_hyphen_values = true)]
-    pub duration: Duration,
+    /// How long to watch: 500ms, 10s, 2m, 1.5h; a bare number is seconds; at most 30d [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true,
+          conflicts_with = "command")]
+    pub duration: Option<Duration>,
     /// Form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -88,6 +90,10 @@ pub struct ReportArgs {
     /// How to reach the kernel.
     #[command(flatten)]
     pub kernel: Kernel,
+    /// Run this command and watch it and its children, until it ends; exits with its code. With --format json or csv
+    /// its standard output goes to stderr
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// Arguments of `check`.

@@ -47,10 +47,11 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// The exit code of a command; a failure is first printed on stderr, as one line.
-pub fn finish(result: Result<(), Failure>) -> ExitCode {
+/// The exit code of a command: its own where it did its work, else that of the failure, which is first printed on
+/// stderr as one line.
+pub fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             // Where stderr is closed too there is nobody left to tell; the exit code still says it.
             let _ = writeln!(std::io::stderr(), "loopscope: error: {failure}");

@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod check;
+mod child;
 pub mod duration;
 pub mod failure;
 pub mod generate;

@@ -2,17 +2,18 @@
 
 use std::{
     io::{IsTerminal, stderr, stdout},
+    process::ExitCode,
     time::{Duration, Instant, SystemTime},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Backend, Failure, Kernel, ReportArgs, output, select::Selection};
+use super::{Backend, Failure, Kernel, ReportArgs, child, output, select::Selection};
 use crate::{
     kernel::{Options, ProbeState, Watched, Ways, facts},
     reactor::{Event, Reactor, Watch},
     report::{
-        self, build,
+        self, Format, build,
         document::{Report, SCHEMA},
         host::Host,
     },
@@ -22,19 +23,31 @@ use crate::{
 /// processes are still there when /proc is asked about them.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Runs the command.
+/// How long to watch where nothing else is asked for.
+const DURATION: Duration = Duration::from_secs(10);
+
+/// Runs the command; gives the exit code of the command that was watched, if one was.
 ///
 /// # Errors
 /// Bad filters (2); not allowed, refused by the kernel, or the output failed (1).
-pub fn run(args: &ReportArgs) -> Result<(), Failure> {
-    let selection = Selection::new(&args.filters)?;
+pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    let mut selection = Selection::new(&args.filters)?;
+    selection.watched.descendants = !args.command.is_empty();
     let reactor = Reactor::new()?;
     let mut watch = start(&reactor, &args.kernel, &selection)?;
     let started_at = SystemTime::now();
-    wait(&reactor, &mut watch, args.duration)?;
+    let mut code = 0;
+    if args.command.is_empty() {
+        wait(&reactor, &mut watch, args.duration.unwrap_or(DURATION))?;
+    } else {
+        let child = child::Watched::start(&args.command, args.format != Format::Table)?;
+        accompany(&reactor, &mut watch, &child)?;
+        code = child.code()?;
+    }
     let report = document(&mut watch, &selection, started_at);
     let width = terminal_width();
-    output::write(|out| report::write(&report, args.format, width, out))
+    output::write(|out| report::write(&report, args.format, width, out))?;
+    Ok(ExitCode::from(code))
 }
 
 /// Loads and attaches; a main job that cannot be done is an error.
@@ -83,11 +96,8 @@ fn wait(reactor: &Reactor, watch: &mut Watch, duration: Duration) -> Result<(), 
     'watching: loop {
         for event in reactor.wait()? {
             match event {
-                Event::Deadline | Event::Signal(_) => break 'watching,
-                Event::Tick => watch.sample()?,
-                Event::Records => watch.drain(),
-                Event::Log => watch.print_log(),
-                Event::Woken => {}
+                Event::Deadline | Event::Signal { .. } => break 'watching,
+                other => tend(watch, other)?,
             }
         }
         if let Some(bar) = &progress {
@@ -98,6 +108,35 @@ fn wait(reactor: &Reactor, watch: &mut Watch, duration: Duration) -> Result<(), 
     watch.print_log();
     if let Some(bar) = progress {
         bar.finish_and_clear();
+    }
+    Ok(())
+}
+
+/// Watches until the command ends. Signals go to it; those of the terminal it has got already.
+fn accompany(reactor: &Reactor, watch: &mut Watch, child: &child::Watched) -> Result<(), Failure> {
+    reactor.watch_child(child.fd())?;
+    reactor.tick_every(TICK)?;
+    'watching: loop {
+        for event in reactor.wait()? {
+            match event {
+                Event::Child => break 'watching,
+                Event::Signal { number, directed: true } => child.signal(number),
+                other => tend(watch, other)?,
+            }
+        }
+    }
+    watch.sample()?;
+    watch.print_log();
+    Ok(())
+}
+
+/// What every event means but those that end the watch.
+fn tend(watch: &mut Watch, event: Event) -> Result<(), Failure> {
+    match event {
+        Event::Tick => watch.sample()?,
+        Event::Records => watch.drain(),
+        Event::Log => watch.print_log(),
+        Event::Woken | Event::Child | Event::Deadline | Event::Signal { .. } => {}
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ impl Selection {
             )));
         }
         let mounts = Mounts::read(&fs::read_to_string("/proc/self/mounts").unwrap_or_default());
-        let mut watched = Watched { pids: filters.pids.clone(), cgroups: Vec::new() };
+        let mut watched = Watched { pids: filters.pids.clone(), ..Watched::default() };
         let mut paths = Vec::new();
         let mut all_unified = true;
         for path in &filters.cgroups {

@@ -35,6 +35,8 @@ pub struct Watched {
     pub pids: Vec<u32>,
     /// Cgroups of the v2 hierarchy: (kernfs id, depth below the root); at most [`Watched::MAX_CGROUPS`].
     pub cgroups: Vec<(u64, u64)>,
+    /// Only the descendants of this process.
+    pub descendants: bool,
 }
 
 impl Watched {
@@ -147,6 +149,7 @@ fn load_object(options: &Options, globals: &Globals, btf: &Btf, epoll: BorrowedF
     let epoll = u32::try_from(epoll.as_raw_fd())?;
     let mut values = globals.values.clone();
     values.extend([("CPUS", cpus), ("AGENT_EPFD", epoll), ("FILTER_PIDS", pids), ("FILTER_CGROUPS", cgroups)]);
+    values.push(("FILTER_TREE", options.watched.descendants.into()));
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).allow_unsupported_maps();
     for (global, value) in &values {

@@ -190,6 +190,7 @@ pub const OFFSETS: &[Offset] = &[
     offset("TASK_TGID", "task_struct", &["tgid"], true),
     offset("TASK_COMM", "task_struct", &["comm"], true),
     offset("TASK_GROUP_LEADER", "task_struct", &["group_leader"], true),
+    offset("TASK_REAL_PARENT", "task_struct", &["real_parent"], true),
     offset("FILES_STRUCT_FDT", "files_struct", &["fdt"], true),
     offset("FDTABLE_MAX_FDS", "fdtable", &["max_fds"], true),
     offset("FDTABLE_FD", "fdtable", &["fd"], true),

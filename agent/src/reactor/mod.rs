@@ -28,8 +28,15 @@ pub enum Event {
     Tick,
     /// The one-shot timer.
     Deadline,
-    /// A signal that asks for an end: its number.
-    Signal(i32),
+    /// A signal that asks for an end.
+    Signal {
+        /// Its number.
+        number: i32,
+        /// A process sent it to this one alone; else the terminal did, to the whole foreground group.
+        directed: bool,
+    },
+    /// The watched command has ended.
+    Child,
     /// Another thread, by its [`Waker`].
     Woken,
     /// The probes' ring buffer has records.
@@ -44,14 +51,22 @@ enum Source {
     Tick,
     Deadline,
     Signal,
+    Child,
     Waker,
     Records,
     Log,
 }
 
 impl Source {
-    const ALL: [Source; 6] =
-        [Source::Tick, Source::Deadline, Source::Signal, Source::Waker, Source::Records, Source::Log];
+    const ALL: [Source; 7] = [
+        Source::Tick,
+        Source::Deadline,
+        Source::Signal,
+        Source::Child,
+        Source::Waker,
+        Source::Records,
+        Source::Log,
+    ];
 }
 
 /// The loop and its own descriptors.
@@ -126,6 +141,14 @@ impl Reactor {
         log.map_or(Ok(()), |log| self.add(log, Source::Log))
     }
 
+    /// Watches the descriptor of a process; [`Event::Child`] comes when it has ended.
+    ///
+    /// # Errors
+    /// epoll_ctl refuses it.
+    pub fn watch_child(&self, pidfd: BorrowedFd<'_>) -> Result<()> {
+        self.add(pidfd, Source::Child)
+    }
+
     /// Gives [`Event::Tick`] every `period`, starting `period` from now.
     ///
     /// # Errors
@@ -171,8 +194,9 @@ impl Reactor {
             Source::Waker => drain(&self.waker).then_some(Event::Woken),
             Source::Signal => {
                 let info = self.signals.read_signal().context("cannot read a signal")?;
-                info.map(|info| Event::Signal(info.ssi_signo.cast_signed()))
+                info.map(|info| Event::Signal { number: info.ssi_signo.cast_signed(), directed: info.ssi_code <= 0 })
             }
+            Source::Child => Some(Event::Child),
             Source::Records => Some(Event::Records),
             Source::Log => Some(Event::Log),
         })
