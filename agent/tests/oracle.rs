@@ -26,7 +26,7 @@ use oracle_support::{
     bpftrace::{Bpftrace, Who},
     count::Counted,
     load,
-    process::{Process, Signal, interrupt},
+    process::{Process, Signal, interrupt, send},
     report::Watching,
     requirements, server,
     strace::Strace,
@@ -46,10 +46,7 @@ fn assert_not_idle(counted: &Counted) {
     let total = counted.total();
     let waits = &total.waits;
     assert!(waits.ready > 1_000 && waits.events >= waits.ready, "{total:?}");
-    assert!(
-        waits.interrupted > 0 && waits.timeout > 0 && waits.infinite > 0 && waits.finite > 0,
-        "{total:?}"
-    );
+    assert!(waits.interrupted > 0 && waits.timeout > 0 && waits.finite > 0, "{total:?}");
     assert!(total.ctl.add > 10, "{total:?}");
 }
 
@@ -70,11 +67,11 @@ fn assert_one_loop_each(report: &Report, comm: &str, pids: &BTreeSet<u32>, threa
     assert_eq!((rows().count(), tids.len(), &of), (threads, threads, pids), "{:#?}", report.loops);
 }
 
-/// Lets the threads of these processes be interrupted in their waits, now and then.
-fn disturb(pids: &BTreeSet<u32>) {
-    for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(50));
-        pids.iter().for_each(|pid| interrupt(*pid));
+/// Disturbs these processes now and then, under load and after it.
+fn disturb(pids: &BTreeSet<u32>, how: impl Fn(u32)) {
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(100));
+        pids.iter().for_each(|pid| how(*pid));
     }
 }
 
@@ -101,7 +98,7 @@ fn memcached_counts_as_bpftrace_counts() {
     memcached.signal(Signal::CONT);
     server::wait_for(port);
     std::thread::scope(|scope| {
-        scope.spawn(|| disturb(&pids));
+        scope.spawn(|| disturb(&pids, interrupt));
         load::memcached(port);
     });
     memcached.signal(Signal::TERM);
@@ -118,32 +115,33 @@ fn nginx_counts_as_bpftrace_counts() {
     let bpftrace = Bpftrace::start(Who::Comm("nginx"));
     let watching = Watching::start();
     nginx.signal(Signal::CONT);
-    let pids = nginx_under_load(nginx.pid(), port);
+    let pids = nginx_under_load(nginx.pid(), port, interrupt);
     nginx.signal(Signal::QUIT);
     let report = compare(nginx, watching, bpftrace, &pids);
     assert_one_loop_each(&report, "nginx", &pids, server::NGINX_WORKERS);
 }
 
-/// Returns the ids of the workers.
-fn nginx_under_load(master: u32, port: u16) -> BTreeSet<u32> {
+/// Loads it, and disturbs its workers; their ids.
+fn nginx_under_load(master: u32, port: u16, how: fn(u32)) -> BTreeSet<u32> {
     server::wait_for(port);
     let workers = server::children(master, server::NGINX_WORKERS);
     std::thread::scope(|scope| {
-        scope.spawn(|| disturb(&workers));
+        scope.spawn(|| disturb(&workers, how));
         load::http(port);
     });
     workers
 }
 
-/// nginx under strace, ended by `signal`.
-fn nginx_under_strace(signal: Signal) {
+/// nginx under strace, with this in the `events` block of its configuration, ended by `signal`.
+fn nginx_under_strace(events: &str, signal: Signal) {
     let Some(_turn) = turn(&["nginx", "strace", "sh"]) else { return };
     let (port, folder) = (server::free_port(), server::Folder::new());
     let watching = Watching::start();
-    let strace = Strace::start(&folder, &server::nginx_arguments(&folder, port));
+    let strace = Strace::start(&folder, &server::nginx_arguments(&folder, port, events));
     let master = folder.nginx_pid();
-    let workers = nginx_under_load(master, port);
-    strace.signal_traced(master, signal);
+    // What a tracer sees of a stop is not always one; at this signal nginx opens its logs again.
+    let workers = nginx_under_load(master, port, |pid| send(pid, Signal::USR1));
+    send(master, signal);
     let calls = strace.finish();
     let report = watching.stop();
 
@@ -151,7 +149,8 @@ fn nginx_under_strace(signal: Signal) {
     let (waits, ctl) = (seen.total().waits, seen.total().ctl);
     assert_eq!((waits.calls(), waits.failed()), calls.sum(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]));
     assert_eq!((ctl.calls(), ctl.errors), calls.sum(&["epoll_ctl"]));
-    assert_eq!((seen.instances, 0), calls.sum(&["epoll_create", "epoll_create1"]));
+    // The master tries whether there is epoll at all: that instance is never waited on, and has no row.
+    assert_eq!((seen.instances + 1, 0), calls.sum(&["epoll_create", "epoll_create1"]));
     assert_not_idle(&seen);
     assert_one_loop_each(&report, "nginx", &workers, server::NGINX_WORKERS);
     eprintln!("equal to strace: {calls:?}");
@@ -159,10 +158,11 @@ fn nginx_under_strace(signal: Signal) {
 
 #[test]
 fn nginx_that_quits_counts_as_strace_counts() {
-    nginx_under_strace(Signal::QUIT);
+    // Whoever has the mutex adds the listener, and deletes it again.
+    nginx_under_strace("accept_mutex on; accept_mutex_delay 20ms;", Signal::QUIT);
 }
 
 #[test]
 fn nginx_that_is_terminated_counts_as_strace_counts() {
-    nginx_under_strace(Signal::TERM);
+    nginx_under_strace("multi_accept on;", Signal::TERM);
 }

@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use loopscope_probe::{CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, Wait, kind, lost, program, reason};
 
 use crate::{
-    counters,
+    counters, instance,
     kernel::{self, TaskPtr},
     storage::{CTLS, EVENTS, MORE, TASKS},
     wait::{self, now},
@@ -38,6 +38,14 @@ pub fn exit<C: EbpfContext>(ctx: &C, task: TaskPtr) {
         // A thread may have been renamed since its first wait.
         record.comm = kernel::process_comm(task);
         record.thread = kernel::comm(task);
+        // Its files are still there (kernel/exit.c). What was closed before is not busy until now.
+        let first = &mut record.first;
+        first.closed = instance::closed(task, first.fd, first.waitable, first.generation);
+        if let Some(more) = MORE.get(task) {
+            for looped in &mut more.loops {
+                looped.closed = instance::closed(task, looped.fd, looped.waitable, looped.generation);
+            }
+        }
     }
     all(task, reason::EXIT);
 }

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::{debug, error};
-use loopscope_probe::lost;
+use loopscope_probe::{lost, waitable};
 
 use crate::{
     counters, filter,
@@ -68,6 +68,15 @@ pub fn epoch(file: u64) -> u32 {
 pub fn generation(file: u64) -> u64 {
     // SAFETY: entries are never deleted, and a u64 is read whole.
     unsafe { BIRTHS.get(&file) }.copied().unwrap_or(0)
+}
+
+/// 1 where a descriptor of `task` that meant an instance does so no longer: it was closed, or is another by now.
+#[inline(always)]
+pub fn closed(task: TaskPtr, fd: i32, file_then: u64, generation_then: u64) -> u32 {
+    if file_then <= waitable::LAST {
+        return 0;
+    }
+    u32::from(file(task, fd) != file_then || generation(file_then) != generation_then)
 }
 
 /// Exit of epoll_create and epoll_create1: a new use of an address begins, before anybody can wait on it.

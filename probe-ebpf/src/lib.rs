@@ -148,7 +148,7 @@ pub struct Loop {
     /// so that it does not follow every path that led to each index (880,000 instructions in all without, 37,000
     /// with).
     pub scratch: u32,
-    /// In a copy made by the iterator: 1 where the descriptor no longer means this instance. Else 0.
+    /// In a record that is sent: 1 where the descriptor no longer means this instance. Else 0.
     pub closed: u32,
     /// Low bits of the instance epoch under which `generation` was last confirmed; of the probes only.
     pub epoch: u32,
@@ -227,6 +227,10 @@ pub struct Ctl {
     pub epoch: u32,
     /// The last epfd that was given.
     pub fd: i32,
+    /// As [`Loop::closed`].
+    pub closed: u32,
+    /// Padding.
+    pub _unused: u32,
     /// Calls that succeeded, by [`ctl_op`].
     pub done: [u32; ctl_op::NAMES.len()],
     /// Flags of the successful adds and mods, by [`ctl_flag`].
@@ -313,7 +317,7 @@ const _: () = assert!(size_of::<Wait>() == 80);
 const _: () = assert!(size_of::<Head>() == 80 + size_of::<Wait>());
 const _: () = assert!(size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 8 + 32 + 20 + 16 + 4 + 3 * 512 + 2 * 256);
 const _: () = assert!(size_of::<Task>() == 72 + size_of::<Wait>() + size_of::<Loop>());
-const _: () = assert!(size_of::<Ctl>() == 16 + 8 + 16 + 16 + 256);
+const _: () = assert!(size_of::<Ctl>() == 16 + 16 + 16 + 16 + 256);
 const _: () = assert!(size_of::<CtlTask>() == 64 + CTL_SLOTS * size_of::<Ctl>());
 const _: () = assert!(size_of::<Record<Loop>>() == size_of::<Head>() + size_of::<Loop>());
 const _: () = assert!(size_of::<Record<Ctl>>() == size_of::<Head>() + size_of::<Ctl>());

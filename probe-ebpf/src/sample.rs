@@ -44,7 +44,7 @@ pub fn show(ctx: *const TaskIter) {
         loops(seq, reader, task, record);
     }
     if let Some(record) = CTLS.get(task) {
-        ctls(seq, reader, record);
+        ctls(seq, reader, task, record);
     }
 }
 
@@ -71,7 +71,8 @@ fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ta
     flush::waits(head, &reader.task);
     reader.head.now_ns = now;
     reader.head.window = reader.window as u32;
-    reader.task.first.closed = closed(task, &reader.task.first);
+    let first = &mut reader.task.first;
+    first.closed = instance::closed(task, first.fd, first.waitable, first.generation);
     write(seq, head);
     write::<Loop>(seq, &reader.task.first);
     if more.is_none() {
@@ -81,27 +82,16 @@ fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ta
         // SAFETY: i is below the length of the array.
         let slot = unsafe { reader.more.loops.get_unchecked_mut(i) };
         if slot.waitable != waitable::FREE {
-            slot.closed = closed(task, slot);
+            slot.closed = instance::closed(task, slot.fd, slot.waitable, slot.generation);
             write(seq, head);
             write::<Loop>(seq, slot);
         }
     }
 }
 
-/// 1 where the loop's last descriptor no longer means its instance: it was closed, or is another by now.
-#[inline(always)]
-fn closed(task: TaskPtr, looped: &Loop) -> u32 {
-    if looped.waitable <= waitable::NO_INSTANCE {
-        return 0;
-    }
-    let same = instance::file(task, looped.fd) == looped.waitable
-        && instance::generation(looped.waitable) == looped.generation;
-    u32::from(!same)
-}
-
 /// Sends a thread's epoll_ctl calls, likewise.
 #[inline(always)]
-fn ctls(seq: *mut seq_file, reader: &mut Reader, record: &mut CtlTask) {
+fn ctls(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut CtlTask) {
     let mut now = 0;
     let whole = copy_whole(&raw mut record.sequence, || {
         now = crate::wait::now();
@@ -117,8 +107,9 @@ fn ctls(seq: *mut seq_file, reader: &mut Reader, record: &mut CtlTask) {
     reader.head.window = reader.window as u32;
     for i in 0..CTL_SLOTS {
         // SAFETY: i is below the length of the array.
-        let slot = unsafe { reader.ctl.slots.get_unchecked(i) };
+        let slot = unsafe { reader.ctl.slots.get_unchecked_mut(i) };
         if slot.waitable != waitable::FREE {
+            slot.closed = instance::closed(task, slot.fd, slot.waitable, slot.generation);
             write(seq, head);
             write::<Ctl>(seq, slot);
         }

@@ -490,7 +490,7 @@ fn complete(looped: &mut Loop, wait: &Wait, ret: i64, duration: u64, window: u32
         if ret > 0 && ret as u32 == wait.asked {
             looped.saturated = looped.saturated.wrapping_add(1);
         }
-    } else {
+    } else if wait.waitable >= waitable::POLL {
         scanned(looped, wait, ret);
     }
     if ret == 0 && wait.timeout == timeout::FINITE as u32 {

@@ -38,6 +38,30 @@ pub fn several(count: u64, rounds: u64) -> Result<Value> {
     Ok(json!({ "rows": rows }))
 }
 
+/// One thread on twelve instances in turn, as fast as it can for `rounds` rounds: every other round finds an event.
+pub fn rush(rounds: u64) -> Result<Value> {
+    let ready = calls::event(0)?;
+    let mut instances = Vec::new();
+    for _ in 0..12 {
+        let epfd = calls::create()?;
+        calls::add(&epfd, &ready)?;
+        instances.push((Waiter::new(&epfd, Call::Wait), epfd));
+    }
+    for round in 0..rounds {
+        if round % 2 == 0 {
+            rustix::io::write(&ready, &1_u64.to_ne_bytes())?;
+        } else {
+            rustix::io::read(&ready, &mut [0; 8])?;
+        }
+        for (waiter, _) in &mut instances {
+            waiter.wait(8, Limit::Zero)?;
+        }
+    }
+    let rows: Vec<Value> = instances.iter().map(|(waiter, _)| waiter.done()).collect();
+    std::mem::forget((instances, ready));
+    Ok(json!({ "rows": rows }))
+}
+
 /// `count` threads on one instance, `rounds` waits each; the threads stay.
 pub fn shared(count: u64, rounds: u64) -> Result<Value> {
     let (epfd, ready) = (calls::create()?, calls::event(1)?);

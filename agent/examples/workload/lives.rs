@@ -78,15 +78,10 @@ fn reap() -> Result<()> {
     waitpid(None, WaitOptions::empty())?.context("no child ended").map(drop)
 }
 
-/// `waits` waits as "old-program", then the same process executes this program anew, as "new-program", for `then`
-/// waits.
+/// `waits` waits, then the same process executes this program anew, as "new-program", for `then` waits.
 pub fn exec(waits: u64, then: u64) -> Result<Option<Value>> {
-    crate::name("old-program")?;
-    let (epfd, mut waiter) = {
-        let epfd = calls::create()?;
-        let waiter = Waiter::new(&epfd, Call::Wait);
-        (epfd, waiter)
-    };
+    let epfd = calls::create()?;
+    let mut waiter = Waiter::new(&epfd, Call::Wait);
     for _ in 0..waits {
         waiter.wait(8, Limit::Millis(1))?;
     }
@@ -96,16 +91,18 @@ pub fn exec(waits: u64, then: u64) -> Result<Option<Value>> {
     Err(become_new(then).into())
 }
 
-/// As [`exec`], but a second thread waits and executes; it takes over the process's id.
+/// As [`exec`], but a second thread, "old-thread", waits and executes; it takes over the process's id.
 pub fn exec_from_thread(waits: u64, then: u64) -> Result<Option<Value>> {
-    let second = thread::spawn(move || exec(waits, then));
+    let second = thread::Builder::new().name("old-thread".to_owned()).spawn(move || exec(waits, then))?;
     second.join().map_err(|_| anyhow!("the thread panicked"))?
 }
 
 /// Executes this program anew.
 fn become_new(waits: u64) -> io::Error {
     match env::current_exe() {
-        Ok(program) => Command::new(program).args(["--name", "new-program", "plain", &waits.to_string()]).exec(),
+        Ok(program) => {
+            Command::new(program).args(["--name", "new-program", "plain", &waits.to_string()]).exec()
+        }
         Err(error) => error,
     }
 }

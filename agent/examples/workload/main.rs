@@ -67,6 +67,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "plain" => results::plain(n(0)?)?,
         "ctl" => ctl::run()?,
         "instances" => instances::several(n(0)?, n(1)?)?,
+        "rush" => instances::rush(n(0)?)?,
         "shared" => instances::shared(n(0)?, n(1)?)?,
         "generations" => instances::generations(n(0)?)?,
         "threads" => lives::threads(n(0)?, n(1)?)?,

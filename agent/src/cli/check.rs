@@ -50,7 +50,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
 fn attach(kernel: &Kernel) -> Result<Vec<ProbeState>, Failure> {
     let reactor = Reactor::new()?;
     let options = report::options(kernel, &Watched::default())?;
-    Ok(Watch::start(&options, &reactor)?.probes().to_vec())
+    let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(kernel, error))?;
+    Ok(watch.probes().to_vec())
 }
 
 /// A row of the findings.

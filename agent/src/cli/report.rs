@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Backend, Failure, Kernel, ReportArgs, child, output, select::Selection};
 use crate::{
-    kernel::{Options, ProbeState, Watched, Ways, facts},
+    kernel::{Options, ProbeState, Watched, Ways, btf::BtfError, facts},
     reactor::{Event, Reactor, Watch},
     report::{
         self, Format, build,
@@ -52,8 +52,19 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
 
 /// Loads and attaches; a main job that cannot be done is an error.
 fn start(reactor: &Reactor, kernel: &Kernel, selection: &Selection) -> Result<Watch, Failure> {
-    let watch = Watch::start(&options(kernel, &selection.watched)?, reactor)?;
+    let options = options(kernel, &selection.watched)?;
+    let watch = Watch::start(&options, reactor).map_err(|error| refused(kernel, error))?;
     missing(watch.probes()).map_or(Ok(watch), Err)
+}
+
+/// Why nothing could be loaded. A file of the user's that is no BTF, or not this kernel's, is bad input.
+pub fn refused(kernel: &Kernel, error: anyhow::Error) -> Failure {
+    match &kernel.btf {
+        Some(path) if error.downcast_ref::<BtfError>().is_some() => {
+            Failure::bad_input(format!("--btf {}: {error:#}", path.display()))
+        }
+        _ => error.into(),
+    }
 }
 
 /// How to load, from the command line.

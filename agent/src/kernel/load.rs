@@ -137,8 +137,19 @@ impl Kernel {
             0 => None,
             _ => Some(EbpfLogger::init_with_logger(&mut ebpf, Stderr).context("cannot read the probes' log")?),
         };
+        drop(btf);
+        release_memory();
         Ok(Kernel { ebpf, events, log, probes, start_time: started.elapsed() })
     }
+}
+
+/// Gives the memory that loading took, some 40 MB for BTF and the object, back to the kernel: the agent stays for long.
+fn release_memory() {
+    // SAFETY: malloc_trim touches no memory that is in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// Parses the object, creates its maps and injects the globals.

@@ -25,8 +25,6 @@ impl InstanceWindow {
 
     /// Notes that a process used it by a descriptor.
     pub fn hold(&mut self, tgid: u32, fd: i32) {
-        if fd >= 0 {
-            self.holders.insert((tgid, fd));
-        }
+        self.holders.insert((tgid, fd));
     }
 }

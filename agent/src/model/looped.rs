@@ -5,7 +5,7 @@ use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, waitable};
 
 use super::{
     Thread, Waitable,
-    totals::{EMPTY_LOOP, Totals},
+    totals::{EMPTY_LOOP, Packed, Totals},
 };
 
 /// Largest values of a window, in the units of [`Loop`].
@@ -59,16 +59,21 @@ pub enum Now {
 /// What is known of one thread on one waitable.
 #[derive(Default)]
 pub struct LoopState {
-    raw: Option<Loop>,
+    raw: Option<Box<Loop>>,
     fd: i32,
     asked: u32,
     mechanism: u32,
-    totals: Totals,
+    highest_fd: Option<u32>,
+    streak: u32,
+    totals: Box<Totals>,
     largest: Largest,
-    base: Totals,
+    /// [`LoopState::totals`] when the window began; None: nothing.
+    base: Option<Box<Totals>>,
     base_times: Times,
     /// Times of slots that were evicted.
     carried: Times,
+    /// The window's figures, once the thread has ended.
+    last: Option<(Packed, Times)>,
 }
 
 /// A loop, or another waiter, in a window.
@@ -108,7 +113,7 @@ impl LoopState {
     /// Takes in a reading of the slot. `sampled` is the window number of the thread's last reading by the iterator:
     /// largest values of that window and later are new.
     pub fn advance(&mut self, raw: &Loop, sampled: u64) {
-        self.totals.advance(self.raw.as_ref(), raw);
+        self.totals.advance(self.raw.as_deref(), raw);
         let largest = |max: &Max| {
             let current = if u64::from(raw.window) >= sampled { max.current } else { 0 };
             let previous = if u64::from(raw.previous_window) >= sampled { max.previous } else { 0 };
@@ -126,7 +131,27 @@ impl LoopState {
         }
         (self.fd, self.asked) = (raw.fd, raw.asked);
         self.mechanism = raw.mechanism;
-        self.raw = Some(*raw);
+        self.highest_fd = raw.highest.checked_sub(1);
+        self.streak = raw.streak;
+        self.raw = Some(Box::new(*raw));
+    }
+
+    /// The thread has ended: keeps the window's figures in little room, since many threads may end in one.
+    pub fn end(&mut self, thread: &Thread, of: Waitable) {
+        let times = self.times(thread, of).0.since(self.base_times);
+        self.last = Some((self.window_totals().pack(), times));
+        self.raw = None;
+        self.base = None;
+        self.totals = Box::default();
+    }
+
+    /// What was counted in the window.
+    fn window_totals(&self) -> Totals {
+        match (&self.last, &self.base) {
+            (Some((packed, _)), _) => packed.unpack(),
+            (None, Some(base)) => self.totals.since(base),
+            (None, None) => self.totals.as_ref().clone(),
+        }
     }
 
     /// Takes in that its thread is waiting on it.
@@ -148,9 +173,17 @@ impl LoopState {
         self.fd
     }
 
+    /// Whether the descriptor no longer meant the instance when last looked at.
+    pub fn closed(&self) -> bool {
+        self.raw.as_ref().is_some_and(|raw| raw.closed != 0)
+    }
+
     /// Whether a wait completed within the window.
     pub fn waited(&self) -> bool {
-        self.totals.waits() > self.base.waits()
+        match (&self.last, &self.base) {
+            (Some((packed, _)), _) => packed.unpack().waits() > 0,
+            (None, base) => self.totals.waits() > base.as_ref().map_or(0, |base| base.waits()),
+        }
     }
 
     /// Whether the thread is in a wait on this waitable.
@@ -162,14 +195,14 @@ impl LoopState {
 
     /// Begins a window.
     pub fn begin(&mut self, thread: &Thread, of: Waitable) {
-        self.base = self.totals.clone();
+        self.base = (*self.totals != Totals::default()).then(|| self.totals.clone());
         self.base_times = self.times(thread, of).0;
         self.largest = Largest::default();
     }
 
     /// Times since the slot was first seen, the state that it is in now included; and that state.
     fn times(&self, thread: &Thread, of: Waitable) -> (Times, Now) {
-        let raw = self.raw.as_ref().unwrap_or(&EMPTY_LOOP);
+        let raw = self.raw.as_deref().unwrap_or(&EMPTY_LOOP);
         let mut times = Times {
             wait_ns: self.carried.wait_ns + raw.wait_ns + raw.inherited_ns,
             busy_ns: self.carried.busy_ns + raw.busy_ns,
@@ -201,13 +234,20 @@ impl LoopState {
     /// The window. `waiters`: threads that waited on the instance within it. `reused`: the kernel gave its address
     /// to another instance.
     pub fn window(&self, thread: &Thread, of: Waitable, instance: Option<u64>, waiters: usize, reused: bool) -> LoopWindow {
-        let (times, now) = self.times(thread, of);
-        let closed = self.raw.is_some_and(|raw| raw.closed != 0) && !self.is_waiting(thread, of);
+        let (times, now) = match &self.last {
+            Some((_, times)) => (*times, Now::Neither),
+            None => {
+                let (times, now) = self.times(thread, of);
+                (times.since(self.base_times), now)
+            }
+        };
+        let totals = self.window_totals();
+        let closed = self.closed() && !self.is_waiting(thread, of);
         let ended = thread.ended || reused || closed;
         let (is_loop, alone) = if of.is_instance() {
-            (waiters <= 1 || self.totals.waits() > 1, waiters <= 1)
+            (waiters <= 1 || self.totals.waits() > 1 || totals.waits() > 1, waiters <= 1)
         } else {
-            let is_loop = self.raw.is_some_and(|raw| raw.streak >= LOOP_WAITS);
+            let is_loop = self.streak >= LOOP_WAITS;
             (is_loop, is_loop)
         };
         LoopWindow {
@@ -215,15 +255,15 @@ impl LoopState {
             mechanism: self.mechanism,
             fd: self.fd,
             asked: self.asked,
-            highest_fd: self.raw.and_then(|raw| raw.highest.checked_sub(1)),
+            highest_fd: self.highest_fd,
             on_instance: of.is_instance(),
             instance,
             is_loop,
             alone,
             ended,
-            totals: self.totals.since(&self.base),
+            totals,
             largest: self.largest,
-            times: times.since(self.base_times),
+            times,
             now: if ended { Now::Neither } else { now },
         }
     }

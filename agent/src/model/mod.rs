@@ -191,6 +191,14 @@ impl Model {
             thread.latest_window = u64::from(head.window);
         }
         thread.ended = [reason::EXIT, reason::EXEC].contains(&(head.reason as usize));
+        if thread.ended {
+            for raw in loops {
+                let of = Waitable { address: raw.waitable, generation: raw.generation };
+                if let Some(state) = self.loops.get_mut(&(key, of)) {
+                    state.end(thread, of);
+                }
+            }
+        }
     }
 
     /// Advances a thread's epoll_ctl calls.
@@ -303,25 +311,37 @@ impl Model {
                 (*number, InstanceWindow::new(*number, waiters))
             })
             .collect();
-        for ((key, waitable), state) in &self.loops {
-            let number = self.numbers.get(waitable);
-            if let (Some(thread), Some(instance)) =
-                (self.threads.get(key), number.and_then(|number| instances.get_mut(number)))
-                && !thread.ended
-            {
-                instance.hold(thread.tgid, state.fd());
+        for ((_, waitable), state) in &self.ctls {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.ctl.merge(&state.totals.since(&state.base));
             }
         }
-        for ((_, waitable), state) in &self.ctls {
-            let number = self.numbers.get(waitable);
-            if let Some(instance) = number.and_then(|number| instances.get_mut(number)) {
-                instance.ctl.merge(&state.totals.since(&state.base));
-                if !state.ended {
-                    instance.hold(state.tgid, state.fd);
-                }
+        for ((tgid, fd), waitable) in self.holders() {
+            if let Some(instance) = self.numbers.get(&waitable).and_then(|number| instances.get_mut(number)) {
+                instance.hold(tgid, fd);
             }
         }
         instances.into_values().collect()
+    }
+
+    /// What each descriptor of a process was last seen to mean: of several instances, the newest.
+    fn holders(&self) -> HashMap<(u32, i32), Waitable> {
+        let loops = self.loops.iter().filter_map(|((key, waitable), state)| {
+            let thread = self.threads.get(key)?;
+            (!thread.ended && !state.closed()).then_some((thread.tgid, state.fd(), *waitable))
+        });
+        let ctls = self.ctls.iter().filter_map(|((_, waitable), state)| {
+            let closed = state.ended || state.raw.is_some_and(|raw| raw.closed != 0);
+            (!closed).then_some((state.tgid, state.fd, *waitable))
+        });
+        let mut holders: HashMap<(u32, i32), Waitable> = HashMap::new();
+        for (tgid, fd, waitable) in loops.chain(ctls).filter(|(_, fd, waitable)| *fd >= 0 && waitable.is_instance()) {
+            let held = holders.entry((tgid, fd)).or_insert(waitable);
+            if waitable.generation > held.generation {
+                *held = waitable;
+            }
+        }
+        holders
     }
 }
 

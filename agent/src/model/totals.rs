@@ -119,9 +119,55 @@ impl Totals {
         window
     }
 
+    /// Every count in a fixed order.
+    fn counts_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Totals {
+            results,
+            timeouts,
+            saturated,
+            events,
+            wait_ns,
+            busy_ns,
+            overrun_ns,
+            nfds,
+            bytes,
+            wait,
+            busy,
+            events_per_wait,
+            overrun,
+            nfds_per_wait,
+        } = self;
+        let scalars = [saturated, events, wait_ns, busy_ns, overrun_ns, nfds];
+        let lists: [&mut [u64]; 8] = [results, timeouts, bytes, wait, busy, events_per_wait, overrun, nfds_per_wait];
+        scalars.into_iter().chain(lists.into_iter().flatten())
+    }
+
+    /// The same in little room: of some 530 counts most are zero, all the more in a thread that lived for moments.
+    pub fn pack(mut self) -> Packed {
+        Packed((0_u16..).zip(self.counts_mut()).filter(|(_, count)| **count > 0).map(|(i, count)| (i, *count)).collect())
+    }
+
     /// All completed waits: the sum of their results.
     pub fn waits(&self) -> u64 {
         self.results.iter().sum()
+    }
+}
+
+/// The counts of [`Totals`] that are not zero, each with its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packed(Box<[(u16, u64)]>);
+
+impl Packed {
+    /// All counts again.
+    pub fn unpack(&self) -> Totals {
+        let mut totals = Totals::default();
+        let mut packed = self.0.iter().peekable();
+        for (i, count) in (0_u16..).zip(totals.counts_mut()) {
+            if let Some((_, value)) = packed.next_if(|(place, _)| *place == i) {
+                *count = *value;
+            }
+        }
+        totals
     }
 }
 
@@ -212,5 +258,29 @@ impl CtlTotals {
         for (sums, others) in self.errors.iter_mut().zip(&other.errors) {
             plus(sums, others);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_keeps_every_count() {
+        let mut totals = Totals::default();
+        for (i, count) in (0_u64..).zip(totals.counts_mut()) {
+            *count = if i % 3 == 0 { 0 } else { i };
+        }
+        assert_eq!(totals.clone().pack().unpack(), totals);
+        assert_eq!(Totals::default().pack(), Packed::default());
+    }
+
+    #[test]
+    fn counts_that_wrapped_go_on_growing() {
+        let old = Loop { saturated: u32::MAX, ..EMPTY_LOOP };
+        let new = Loop { saturated: 4, ..EMPTY_LOOP };
+        let mut totals = Totals::default();
+        totals.advance(Some(&old), &new);
+        assert_eq!(totals.saturated, 5);
     }
 }

@@ -14,6 +14,8 @@ const CONNECTIONS: usize = 12;
 const REQUESTS: usize = 400;
 /// Requests that are sent in one go, to have several ready at a time.
 const BURST: usize = 4;
+/// Connections for one request each, by each thread: a close takes a descriptor out without epoll_ctl.
+const SHORT: usize = 10;
 
 /// A read or write that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,7 +50,7 @@ fn from_several(port: u16, talk: impl Fn(usize, &mut TcpStream) + Sync) {
     });
 }
 
-/// Keep-alive GETs, singly and in bursts; then connections that nginx's timer has to close.
+/// Keep-alive GETs, singly and in bursts, and short connections; then connections that nginx's timer has to close.
 pub fn http(port: u16) {
     let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     from_several(port, |i, stream| {
@@ -58,13 +60,14 @@ pub fn http(port: u16) {
         for _ in 0..REQUESTS / BURST {
             ask(stream, &get.repeat(BURST), BODY, BURST);
         }
+        (0..SHORT).for_each(|_| ask(&mut connect(port), get, BODY, 1));
         if i % 2 == 0 {
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "nginx closes an idle connection");
         }
     });
 }
 
-/// Sets and gets, singly and in bursts; then a pause, in which memcached's clock ticks.
+/// Sets and gets, singly and in bursts, and short connections; then a pause, in which memcached's clock ticks.
 pub fn memcached(port: u16) {
     from_several(port, |i, stream| {
         for request in 0..REQUESTS {
@@ -75,6 +78,7 @@ pub fn memcached(port: u16) {
         for _ in 0..REQUESTS / BURST {
             ask(stream, &format!("get key{i}\r\n").repeat(BURST), "END\r\n", BURST);
         }
+        (0..SHORT).for_each(|_| ask(&mut connect(port), &format!("get key{i}\r\n"), "END\r\n", 1));
     });
-    sleep(Duration::from_millis(1_500));
+    sleep(Duration::from_millis(2_000));
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process, kill_process_group};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use super::{PATIENCE, until};
 
@@ -19,6 +19,7 @@ use super::{PATIENCE, until};
 pub struct Process {
     name: String,
     child: Child,
+    reaped: bool,
     out: Lines,
     err: Lines,
 }
@@ -37,7 +38,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Process { name, child, out: Lines::of(out), err: Lines::of(err) }
+        Process { name, child, reaped: false, out: Lines::of(out), err: Lines::of(err) }
     }
 
     /// Starts a shell that stops itself and becomes the program when it is continued: its id is known before it runs.
@@ -66,23 +67,28 @@ impl Process {
             Output::Err => &mut self.err,
         };
         if !lines.read_until(|line| line.contains(text)) {
-            panic!("{} ended or is too slow: no {text:?} in {:?}; {:?}", self.name, self.out, self.err);
+            panic!("{} ended: no {text:?} in {:?}; {:?}", self.name, self.out, self.err);
         }
     }
 
-    /// Waits until it ended with success; what it printed on stdout.
+    /// Waits until it ended with success, and whoever shares its output too; what it printed on stdout.
     pub fn finish(mut self) -> String {
-        let status = until(&self.name, || self.child.try_wait().unwrap());
-        let closed = self.out.read_until(|_| false) | self.err.read_until(|_| false);
-        assert!(!closed && status.success(), "{}: {status}; {:?}; {:?}", self.name, self.out, self.err);
+        let pid = WaitId::Pid(Pid::from_child(&self.child));
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        until(&self.name, || waitid(pid.clone(), options).unwrap());
+        self.out.read_until(|_| false);
+        self.err.read_until(|_| false);
+        let status = self.child.wait().unwrap();
+        self.reaped = true;
+        assert!(status.success(), "{}: {status}; {:?}; {:?}", self.name, self.out, self.err);
         std::mem::take(&mut self.out.seen)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Not reaped yet, so that the id is still its own, of the process and of its group.
-        if let Ok(None) = self.child.try_wait() {
+        // Until it is reaped, the id is its own, of the process and of its group.
+        if !self.reaped {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.wait();
         }
@@ -105,7 +111,7 @@ impl Lines {
         Lines { coming, seen: String::new() }
     }
 
-    /// Reads until a line is the one that was wanted: true; false at the end of the output, or out of patience.
+    /// Reads until a line is the one that was wanted: true; false at the end of the output.
     fn read_until(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -117,7 +123,8 @@ impl Lines {
                         return true;
                     }
                 }
-                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => panic!("waited too long for more than {:?}", self.seen),
             }
         }
     }
@@ -139,7 +146,7 @@ pub fn send(pid: u32, signal: Signal) {
 /// and continued (signal(7)).
 pub fn interrupt(pid: u32) {
     send(pid, Signal::STOP);
-    until("a process to stop", || matches!(state(pid)?, 'T' | 't').then_some(()));
+    until("a process to stop", || (state(pid)? == 'T').then_some(()));
     send(pid, Signal::CONT);
 }
 

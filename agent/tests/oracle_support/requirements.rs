@@ -1,6 +1,6 @@
 //! Whether this host can run the oracle tests.
 
-use std::{env, process::Command};
+use std::{env, process::Command, sync::OnceLock};
 
 use super::report::LOOPSCOPE;
 
@@ -29,7 +29,13 @@ fn missing(programs: &[&str]) -> Option<String> {
     if let Some(program) = programs.iter().find(absent) {
         return Some(format!("{program} is not in PATH; install it"));
     }
+    static REFUSED: OnceLock<Option<String>> = OnceLock::new();
+    REFUSED.get_or_init(refused).clone()
+}
+
+/// What the kernel says to it; asked once, since it loads every probe.
+fn refused() -> Option<String> {
     let check = Command::new(LOOPSCOPE).arg("check").output().unwrap();
-    (!check.status.success())
-        .then(|| format!("`loopscope check` says no:\n{}", String::from_utf8_lossy(&check.stdout)))
+    let says = || format!("`loopscope check` says no:\n{}", String::from_utf8_lossy(&check.stdout));
+    (!check.status.success()).then(says)
 }

@@ -66,17 +66,17 @@ pub fn children(pid: u32, count: usize) -> BTreeSet<u32> {
 
 /// nginx, not running yet: SIGCONT starts it.
 pub fn nginx(folder: &Folder, port: u16) -> Process {
-    Process::start_stopped("nginx", &nginx_arguments(folder, port))
+    Process::start_stopped("nginx", &nginx_arguments(folder, port, ""))
 }
 
 /// Writes nginx's configuration; its arguments. Few events at a time, so that some waits are saturated.
-pub fn nginx_arguments(folder: &Folder, port: u16) -> Vec<String> {
+pub fn nginx_arguments(folder: &Folder, port: u16, events: &str) -> Vec<String> {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {};\n", folder.file(name)))
         .concat();
     let configuration = format!(
         "daemon off; user root; worker_processes {NGINX_WORKERS}; pid {};
-        events {{ worker_connections 128; epoll_events 4; }}
+        events {{ worker_connections 128; epoll_events 4; {events} }}
         http {{
             access_log off; keepalive_requests 1000000; keepalive_timeout 1s;
             {temporary}

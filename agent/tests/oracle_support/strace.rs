@@ -4,10 +4,7 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use super::{
-    process::{Process, Signal, send},
-    server::Folder,
-};
+use super::{process::Process, server::Folder};
 
 /// A traced nginx.
 pub struct Strace {
@@ -26,11 +23,6 @@ impl Strace {
         let mut command = Command::new("strace");
         command.args(["-f", "-c", "-U", "calls,errors,name", "-e", "trace=/^epoll_", "-o", &table, "nginx"]);
         Strace { process: Process::start(command.args(arguments)), table }
-    }
-
-    /// Sends a signal to a process that it traces.
-    pub fn signal_traced(&self, pid: u32, signal: Signal) {
-        send(pid, signal);
     }
 
     /// Waits until everything that is traced ended; what was counted.

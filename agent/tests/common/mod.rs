@@ -1,0 +1,102 @@
+//! What the tests that load the probes share: the agent and the workload as processes, and comparing the two.
+//!
+//! Every process started here ends with the value that stands for it. Nothing here may end another process, and
+//! nothing may be left out without a word: see [`require_bpf`].
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub mod compare;
+mod process;
+pub mod run;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::LazyLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+pub use process::{Report, Workload};
+
+/// How long anything here may take that is expected to happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The agent's command.
+pub fn agent(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loopscope"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Whether the probes can be loaded here. Where they cannot, says why; in CI, or where LOOPSCOPE_REQUIRE_BPF asks for
+/// them, that is a failure.
+pub fn require_bpf() -> bool {
+    static REFUSED: LazyLock<Option<String>> = LazyLock::new(refused);
+    match &*REFUSED {
+        None => true,
+        Some(reason) => {
+            cannot_run(reason);
+            false
+        }
+    }
+}
+
+/// Ends a test that cannot run here: by a failure where it has to run, else with a printed reason.
+pub fn cannot_run(reason: &str) {
+    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    assert!(!set("CI") && !set("LOOPSCOPE_REQUIRE_BPF"), "this test has to run and cannot: {reason}");
+    eprintln!("not run: {reason}");
+}
+
+/// Why the probes cannot be loaded.
+fn refused() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("it needs root".to_owned());
+    }
+    let checked = agent(&["check", "--format", "json"]).output().unwrap();
+    let document: Value = serde_json::from_slice(&checked.stdout).unwrap_or_default();
+    (document["main_job"] != true).then(|| format!("loopscope check: {document}"))
+}
+
+/// The workload, built if it is not there or older than its sources.
+pub fn workload_program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        // The tests are in TARGET/PROFILE/deps, examples in TARGET/PROFILE/examples.
+        let tests = env::current_exe().unwrap();
+        let profile = tests.parent().and_then(Path::parent).unwrap();
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--locked", "--package", "loopscope", "--example", "workload"]);
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success(), "the example workload does not build");
+        profile.join("examples/workload")
+    });
+    &PROGRAM
+}
+
+/// Waits until `what` happens.
+pub fn until(what: &str, mut happens: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happens() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until the main thread of `pid` is inside an epoll wait.
+pub fn until_waiting(pid: u32) {
+    until("the workload waits", || {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        let number = call.split(' ').next().and_then(|number| number.parse::<i64>().ok());
+        #[cfg(target_arch = "x86_64")]
+        if number == Some(libc::SYS_epoll_wait) {
+            return true;
+        }
+        number.is_some_and(|number| [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&number))
+    });
+}
