@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{collections::BTreeSet, sync::LazyLock, thread, time::Duration};
 
 use common::{
     Report, Workload,
@@ -166,11 +166,16 @@ fn what_is_missing_was_lost_and_nothing_is_invented() {
     if !require_bpf() {
         return;
     }
-    // Twelve instances are more than a thread has room for, and each wait is over in a microsecond: the records that
-    // make room come faster than they are read.
+    // Twelve instances are more than a thread has room for, and an agent that sleeps does not read the records that
+    // make room.
     let report = Report::start(&[]);
-    let workload = Workload::start("rush 100000");
-    let said = workload.said();
+    let workload = Workload::start("rush 20000");
+    let mut said = None;
+    while said.is_none() {
+        report.asleep(|| thread::sleep(Duration::from_millis(250)));
+        said = workload.said_within(Duration::from_millis(100));
+    }
+    let said = said.unwrap();
     let report = report.stop();
     let rows = rows_of(&report, workload.pid());
     let mut missing = 0;
@@ -187,7 +192,30 @@ fn what_is_missing_was_lost_and_nothing_is_invented() {
     assert_eq!(rows.len(), 12);
     // A record that makes room has at most eight loops, each with a wait or two here.
     let lost = count(&report["lost"]["events"]);
+    assert!(lost > 0, "the agent was asleep and lost nothing");
     println!("{missing} waits are missing, with {lost} records lost");
     assert!(missing <= lost * 8, "{missing} waits are missing, with {lost} records lost");
     workload.finish();
+}
+
+#[test]
+fn a_thread_whose_end_was_lost_has_ended_all_the_same() {
+    if !require_bpf() {
+        return;
+    }
+    let report = Report::start(&[]);
+    let workload = Workload::start("crowd 2000");
+    workload.said();
+    let pid = workload.pid();
+    // A pass has seen them all; then the agent sleeps while they end, which is more than the ring buffer holds.
+    thread::sleep(Duration::from_millis(1500));
+    report.asleep(|| workload.kill());
+    thread::sleep(Duration::from_millis(1500));
+    let report = report.stop();
+    assert!(count(&report["lost"]["events"]) > 0, "the agent was asleep and lost nothing");
+    let rows = rows_of(&report, pid);
+    assert_eq!((rows.len(), distinct(&rows, "tid")), (4000, 2000));
+    let living = rows.iter().filter(|row| row["ended"] == false).count();
+    assert_eq!(living, 0, "rows of {living} loops have not ended, of a process that is gone");
+    assert!(rows.iter().all(|row| row["state"] == "none"));
 }

@@ -1,8 +1,8 @@
 //! Counts of the programs' own runs and losses, per CPU.
 
-use loopscope_probe::Counters;
+use loopscope_probe::{Counters, PROBE_COUNTERS};
 
-use crate::storage::COUNTERS;
+use crate::{kernel, storage::COUNTERS};
 
 /// This CPU's counters. Tracepoint programs do not nest or migrate, so plain adds are enough.
 #[inline(always)]
@@ -11,10 +11,12 @@ fn counters() -> Option<&'static mut Counters> {
     COUNTERS.get_ptr_mut(0).and_then(|counters| unsafe { counters.as_mut() })
 }
 
-/// Counts a run of one of [`loopscope_probe::program`].
+/// Counts a run for one of [`loopscope_probe::probe`].
 #[inline(always)]
-pub fn run(program: usize) {
-    if let Some(runs) = counters().and_then(|counters| counters.runs.get_mut(program)) {
+pub fn run(probe: usize) {
+    if let Some(counters) = counters() {
+        // SAFETY: below the length of the array.
+        let runs = unsafe { counters.runs.get_unchecked_mut(kernel::below::<PROBE_COUNTERS>(probe)) };
         *runs = runs.wrapping_add(1);
     }
 }

@@ -9,7 +9,7 @@ use core::ptr;
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::error;
 use loopscope_probe::{
-    CTL_ERRNO_COLUMNS, CTL_ERRNOS, CTL_FLAG_BITS, CTL_SLOTS, Ctl, CtlTask, ctl_errno, ctl_op, lost, program, reason, waitable,
+    CTL_ERRNO_COLUMNS, CTL_ERRNOS, CTL_FLAG_BITS, CTL_SLOTS, Ctl, CtlTask, ctl_errno, ctl_op, lost, probe, reason, waitable,
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 /// Exit of epoll_ctl(epfd, op, fd, event) with return value `ret`.
 #[inline(always)]
 pub fn exit<C: EbpfContext>(ctx: &C, ret: i64) {
-    counters::run(program::EXIT_EPOLL_CTL);
+    counters::run(probe::EPOLL_CTL);
     let task = kernel::current();
     let record = match CTLS.get(task) {
         Some(record) => record,

@@ -1,20 +1,24 @@
 //! epoll_wait, epoll_pwait, epoll_pwait2: (epfd, events, maxevents, timeout, ...).
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{mechanism, waitable};
+use loopscope_probe::{mechanism, probe, waitable};
 
 use crate::{
     counters, instance, kernel,
     wait::{self, Call, Sets, Timeout},
 };
 
-/// Entry of one of them.
+/// Entry of one of them, with its descriptor, maxevents and time-out.
 #[inline(always)]
-pub fn enter<C: EbpfContext>(ctx: &C, program: usize, epfd: u64, maxevents: u64, timeout: Timeout) {
-    counters::run(program);
+pub fn enter<C: EbpfContext>(ctx: &C, probe: usize, [epfd, maxevents, timeout]: [u64; 3]) {
+    counters::run(probe);
     let task = kernel::current();
     let Some(record) = wait::record(ctx, task) else {
         return;
+    };
+    let timeout = match probe {
+        probe::EPOLL_PWAIT2 => Timeout::at(timeout, Timeout::NANOS),
+        _ => Timeout::millis(timeout as i32),
     };
     let call = call(epfd, maxevents, timeout);
     let waitable = match instance::file(task, call.fd) {

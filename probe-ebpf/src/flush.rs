@@ -1,7 +1,7 @@
 //! Last figures: what leaves through the ring buffer when a thread ends, executes, or runs out of slots.
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, Wait, kind, lost, program, reason};
+use loopscope_probe::{CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, Wait, kind, lost, probe, reason};
 
 use crate::{
     counters, instance,
@@ -32,7 +32,7 @@ static NO_WAIT: Wait = Wait {
 /// A thread ends. `task` is the running thread.
 #[inline(always)]
 pub fn exit<C: EbpfContext>(ctx: &C, task: TaskPtr) {
-    counters::run(program::TASK_EXIT);
+    counters::run(probe::TASK_EXIT);
     wait::interrupt(ctx, task);
     if let Some(record) = TASKS.get(task) {
         // A thread may have been renamed since its first wait.
@@ -54,7 +54,7 @@ pub fn exit<C: EbpfContext>(ctx: &C, task: TaskPtr) {
 /// record's own go out.
 #[inline(always)]
 pub fn exec(task: TaskPtr) {
-    counters::run(program::TASK_EXEC);
+    counters::run(probe::TASK_EXEC);
     all(task, reason::EXEC);
 }
 

@@ -81,8 +81,8 @@ pub fn closed(task: TaskPtr, fd: i32, file_then: u64, generation_then: u64) -> u
 
 /// Exit of epoll_create and epoll_create1: a new use of an address begins, before anybody can wait on it.
 #[inline(always)]
-pub fn created<C: EbpfContext>(ctx: &C, program: usize, fd: i64) {
-    counters::run(program);
+pub fn created<C: EbpfContext>(ctx: &C, probe: usize, fd: i64) {
+    counters::run(probe);
     let task = kernel::current();
     if fd < 0 {
         return;

@@ -13,6 +13,7 @@ use aya_ebpf::{
         bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
     },
 };
+use loopscope_probe::CALL_NUMBERS;
 
 /// Offsets and constants; the agent's table of the same names fills them.
 macro_rules! globals {
@@ -74,28 +75,6 @@ globals! {
     REGS_ENOSYS,
     /// k_sigaction.sa.sa_handler
     SIGACTION_HANDLER,
-    /// System call number of poll
-    NR_POLL,
-    /// System call number of ppoll
-    NR_PPOLL,
-    /// System call number of select
-    NR_SELECT,
-    /// System call number of pselect6
-    NR_PSELECT6,
-    /// System call number of epoll_wait; all ones where the architecture has none
-    NR_EPOLL_WAIT,
-    /// System call number of epoll_pwait
-    NR_EPOLL_PWAIT,
-    /// System call number of epoll_pwait2
-    NR_EPOLL_PWAIT2,
-    /// System call number of epoll_ctl
-    NR_EPOLL_CTL,
-    /// System call number of epoll_create
-    NR_EPOLL_CREATE,
-    /// System call number of epoll_create1
-    NR_EPOLL_CREATE1,
-    /// System call number of restart_syscall
-    NR_RESTART,
     /// task_struct.thread_info: the 32-bit word that tells a 32-bit system call
     TASK_COMPAT,
     /// Which bit of it
@@ -114,6 +93,21 @@ globals! {
     FILTER_TREE,
     /// 1 where stores of one CPU may be seen out of order by another (everything but x86)
     WEAK_MEMORY,
+}
+
+/// From a system call's number to its [`loopscope_probe::probe`]; the agent's table for its architecture fills it.
+#[unsafe(no_mangle)]
+pub static PROBE_OF_CALL: Global<[u8; CALL_NUMBERS]> = Global::new([0; CALL_NUMBERS]);
+
+/// The probe of a call's number; [`loopscope_probe::probe::NONE`] for most.
+#[inline(always)]
+pub fn probe_of(number: u32) -> usize {
+    let i = below::<CALL_NUMBERS>(number as usize);
+    if i != number as usize {
+        return 0;
+    }
+    // SAFETY: below the length of the table. Volatile, since the values come after the compiler.
+    usize::from(unsafe { (&raw const PROBE_OF_CALL).cast::<u8>().add(i).read_volatile() })
 }
 
 /// A `struct task_struct` that the verifier trusts.

@@ -261,12 +261,16 @@ pub struct CtlTask {
     pub slots: [Ctl; CTL_SLOTS],
 }
 
+/// Length of [`Counters::runs`]: a power of two above the number of [`probe`]s.
+pub const PROBE_COUNTERS: usize = 16;
+const _: () = assert!(probe::NAMES.len() <= PROBE_COUNTERS);
+
 /// Counts per CPU; one element of a per-CPU array, written without atomics by the programs on that CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Runs of each [`program`].
-    pub runs: [u64; program::NAMES.len()],
+    /// Runs for each [`probe`].
+    pub runs: [u64; PROBE_COUNTERS],
     /// What was lost, by [`lost`].
     pub lost: [u64; lost::NAMES.len()],
 }

@@ -2,7 +2,8 @@
 //!
 //! Each program is O(1) or bounded, takes no lock, allocates only when a thread waits for the first time, and
 //! writes only the records of the thread that it runs in. Nothing here may panic: a reachable panic is a
-//! program that the verifier refuses.
+//! program that the verifier refuses. Calls that differ only in how they give a time-out share a program, since
+//! every program that is loaded has to be verified (some 50 ns an instruction and path, at best).
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -25,24 +26,45 @@ mod wait;
 use core::ffi::c_void;
 
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
-use loopscope_probe::program;
-use wait::Timeout;
 
-/// Argument `n` of a `syscalls:sys_enter_*` tracepoint, and field 1 of a `sys_exit_*` one: both records start
-/// with 8 bytes of common fields and 8 of the call's number.
-#[inline(always)]
-fn argument(ctx: *mut c_void, n: usize) -> u64 {
-    // SAFETY: the verifier checks the offset against the size of the tracepoint's record.
-    unsafe { *ctx.cast::<u64>().add(2 + n) }
+/// The record of a `syscalls:sys_enter_*` or `sys_exit_*` tracepoint (kernel/trace/trace_syscalls.c).
+#[repr(C)]
+struct Syscall {
+    common: u64,
+    number: u32,
+    _padding: u32,
+    /// The arguments at entry; the return value, alone, at exit.
+    arguments: [u64; 6],
 }
 
-/// A program of type tracepoint: its name, and what it does with its context.
+/// The probe that a tracepoint's record is of.
+#[inline(always)]
+fn probe(record: *const Syscall) -> usize {
+    // SAFETY: the verifier checks the offset against the size of the tracepoint's record.
+    kernel::probe_of(unsafe { (*record).number })
+}
+
+/// Argument `N` of an entry.
+#[inline(always)]
+fn argument<const N: usize>(record: *const Syscall) -> u64 {
+    // SAFETY: as above.
+    unsafe { (&raw const (*record).arguments).cast::<u64>().add(N).read() }
+}
+
+/// The return value of an exit.
+#[inline(always)]
+fn returned(record: *const Syscall) -> i64 {
+    argument::<0>(record) as i64
+}
+
+/// A program of type tracepoint: its name, and what it does with its context and its record.
 macro_rules! tracepoints {
-    ($($name:ident: |$ctx:ident, $raw:ident| $body:expr;)+) => { $(
+    ($($(#[$doc:meta])* $name:ident: |$ctx:ident, $record:ident| $body:expr;)+) => { $(
+        $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "tracepoint")]
-        fn $name($raw: *mut c_void) -> u32 {
-            let $ctx = &TracePointContext::new($raw);
+        fn $name(raw: *mut c_void) -> u32 {
+            let ($ctx, $record) = (&TracePointContext::new(raw), raw.cast_const().cast::<Syscall>());
             $body;
             0
         }
@@ -50,55 +72,31 @@ macro_rules! tracepoints {
 }
 
 tracepoints! {
-    enter_epoll_wait: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_WAIT, raw, Timeout::millis(argument(raw, 3) as i32));
-    enter_epoll_pwait: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_PWAIT, raw, Timeout::millis(argument(raw, 3) as i32));
-    enter_epoll_pwait2: |ctx, raw| epolls(ctx, program::ENTER_EPOLL_PWAIT2, raw, Timeout::at(argument(raw, 3), Timeout::NANOS));
-    exit_epoll_wait: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_WAIT, argument(raw, 0) as i64);
-    exit_epoll_pwait: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_PWAIT, argument(raw, 0) as i64);
-    exit_epoll_pwait2: |ctx, raw| wait::exit(ctx, program::EXIT_EPOLL_PWAIT2, argument(raw, 0) as i64);
-    enter_poll: |ctx, raw| poll::enter(ctx, program::ENTER_POLL, argument(raw, 1), Timeout::millis(argument(raw, 2) as i32));
-    enter_ppoll: |ctx, raw| poll::enter(ctx, program::ENTER_PPOLL, argument(raw, 1), Timeout::at(argument(raw, 2), Timeout::NANOS));
-    exit_poll: |ctx, raw| wait::exit(ctx, program::EXIT_POLL, argument(raw, 0) as i64);
-    exit_ppoll: |ctx, raw| wait::exit(ctx, program::EXIT_PPOLL, argument(raw, 0) as i64);
-    exit_restart: |ctx, raw| wait::restarted(ctx, program::EXIT_RESTART, argument(raw, 0) as i64);
-    enter_select: |ctx, raw| selects(ctx, program::ENTER_SELECT, raw, Timeout::MICROS);
-    enter_pselect6: |ctx, raw| selects(ctx, program::ENTER_PSELECT6, raw, Timeout::NANOS);
-    exit_select: |ctx, raw| wait::exit(ctx, program::EXIT_SELECT, argument(raw, 0) as i64);
-    exit_pselect6: |ctx, raw| wait::exit(ctx, program::EXIT_PSELECT6, argument(raw, 0) as i64);
-    exit_epoll_ctl: |ctx, raw| ctl::exit(ctx, argument(raw, 0) as i64);
-    exit_epoll_create: |ctx, raw| instance::created(ctx, program::EXIT_EPOLL_CREATE, argument(raw, 0) as i64);
-    exit_epoll_create1: |ctx, raw| instance::created(ctx, program::EXIT_EPOLL_CREATE1, argument(raw, 0) as i64);
+    /// (epfd, events, maxevents, timeout, ...)
+    enter_epoll: |ctx, record| {
+        epoll::enter(ctx, probe(record), [argument::<0>(record), argument::<2>(record), argument::<3>(record)])
+    };
+    /// (fds, nfds, timeout, ...)
+    enter_poll: |ctx, record| poll::enter(ctx, probe(record), [argument::<1>(record), argument::<2>(record)]);
+    /// (n, inp, outp, exp, timeout, ...)
+    enter_select: |ctx, record| {
+        let sets = [argument::<1>(record), argument::<2>(record), argument::<3>(record)];
+        select::enter(ctx, probe(record), argument::<0>(record), sets, argument::<4>(record))
+    };
+    exit_wait: |ctx, record| wait::exit(ctx, probe(record), returned(record));
+    exit_restart: |ctx, record| wait::restarted(ctx, probe(record), returned(record));
+    exit_epoll_ctl: |ctx, record| ctl::exit(ctx, returned(record));
+    exit_epoll_create: |ctx, record| instance::created(ctx, probe(record), returned(record));
 }
 
-/// (epfd, events, maxevents, timeout, ...).
-#[inline(always)]
-fn epolls(ctx: &TracePointContext, program: usize, raw: *mut c_void, timeout: Timeout) {
-    epoll::enter(ctx, program, argument(raw, 0), argument(raw, 2), timeout);
-}
-
-/// (n, inp, outp, exp, timeout, ...).
-#[inline(always)]
-fn selects(ctx: &TracePointContext, program: usize, raw: *mut c_void, unit: u64) {
-    let sets = [argument(raw, 1), argument(raw, 2), argument(raw, 3)];
-    select::enter(ctx, program, argument(raw, 0), sets, Timeout::at(argument(raw, 4), unit));
-}
-
-/// tp_btf/signal_deliver(int sig, struct kernel_siginfo *info, struct k_sigaction *ka): a handler ends a wait that
-/// came back to go on. The default actions do not: a stop goes on, an end shows as the end of the thread.
+/// tp_btf/signal_deliver(int sig, struct kernel_siginfo *info, struct k_sigaction *ka)
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tp_btf/signal_deliver")]
-fn signal(raw: *mut c_void) -> i32 {
+fn signal_deliver(raw: *mut c_void) -> i32 {
     let ctx = &BtfTracePointContext::new(raw);
-    counters::run(program::SIGNAL);
-    let handler: u64 = kernel::field(ctx.arg(2), &kernel::SIGACTION_HANDLER);
-    if handler > SIG_IGN {
-        wait::interrupt(ctx, kernel::current());
-    }
+    wait::signalled(ctx, ctx.arg(2));
     0
 }
-
-/// The greatest sa_handler that is no handler.
-const SIG_IGN: u64 = 1;
 
 /// tp_btf/sys_enter(struct pt_regs *regs, long id)
 #[unsafe(no_mangle)]

@@ -155,52 +155,43 @@ numbers! {
 }
 
 numbers! {
-    /// The programs whose runs are counted; the names are those of the programs in the object.
-    program {
-        /// Entry of epoll_wait.
-        ENTER_EPOLL_WAIT = "enter_epoll_wait",
-        /// Exit of epoll_wait.
-        EXIT_EPOLL_WAIT = "exit_epoll_wait",
-        /// Entry of epoll_pwait.
-        ENTER_EPOLL_PWAIT = "enter_epoll_pwait",
-        /// Exit of epoll_pwait.
-        EXIT_EPOLL_PWAIT = "exit_epoll_pwait",
-        /// Entry of epoll_pwait2.
-        ENTER_EPOLL_PWAIT2 = "enter_epoll_pwait2",
-        /// Exit of epoll_pwait2.
-        EXIT_EPOLL_PWAIT2 = "exit_epoll_pwait2",
-        /// Exit of epoll_ctl.
-        EXIT_EPOLL_CTL = "exit_epoll_ctl",
-        /// Exit of epoll_create.
-        EXIT_EPOLL_CREATE = "exit_epoll_create",
-        /// Exit of epoll_create1.
-        EXIT_EPOLL_CREATE1 = "exit_epoll_create1",
-        /// Entry of poll.
-        ENTER_POLL = "enter_poll",
-        /// Exit of poll.
-        EXIT_POLL = "exit_poll",
-        /// Entry of ppoll.
-        ENTER_PPOLL = "enter_ppoll",
-        /// Exit of ppoll.
-        EXIT_PPOLL = "exit_ppoll",
-        /// Entry of select.
-        ENTER_SELECT = "enter_select",
-        /// Exit of select.
-        EXIT_SELECT = "exit_select",
-        /// Entry of pselect6.
-        ENTER_PSELECT6 = "enter_pselect6",
-        /// Exit of pselect6.
-        EXIT_PSELECT6 = "exit_pselect6",
-        /// Exit of restart_syscall.
-        EXIT_RESTART = "exit_restart",
-        /// A signal is delivered.
-        SIGNAL = "signal",
+    /// The calls and events that are observed; runs are counted for each.
+    probe {
+        /// No probe.
+        NONE = "none",
+        /// epoll_wait.
+        EPOLL_WAIT = "epoll_wait",
+        /// epoll_pwait.
+        EPOLL_PWAIT = "epoll_pwait",
+        /// epoll_pwait2.
+        EPOLL_PWAIT2 = "epoll_pwait2",
+        /// poll.
+        POLL = "poll",
+        /// ppoll.
+        PPOLL = "ppoll",
+        /// select.
+        SELECT = "select",
+        /// pselect6.
+        PSELECT6 = "pselect6",
+        /// restart_syscall.
+        RESTART_SYSCALL = "restart_syscall",
+        /// epoll_ctl.
+        EPOLL_CTL = "epoll_ctl",
+        /// epoll_create.
+        EPOLL_CREATE = "epoll_create",
+        /// epoll_create1.
+        EPOLL_CREATE1 = "epoll_create1",
         /// A thread ends.
         TASK_EXIT = "task_exit",
         /// A thread executes another program.
         TASK_EXEC = "task_exec",
+        /// A signal is delivered.
+        SIGNAL_DELIVER = "signal_deliver",
     }
 }
+
+/// Length of the table from a call's number to its [`probe`]; a power of two above every number that is used.
+pub const CALL_NUMBERS: usize = 512;
 
 numbers! {
     /// What follows a [`crate::Head`].

@@ -1,7 +1,7 @@
 //! poll and ppoll: (fds, nfds, timeout, ...). The kernel copies 8 bytes in and 2 out per entry (fs/select.c).
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{mechanism, waitable};
+use loopscope_probe::{mechanism, probe, waitable};
 
 use crate::{
     counters, kernel,
@@ -12,13 +12,17 @@ use crate::{
 /// bytes within 32 bits.
 const NFDS_MAX: u32 = 1 << 28;
 
-/// Entry of one of them.
+/// Entry of one of them, with its nfds and time-out.
 #[inline(always)]
-pub fn enter<C: EbpfContext>(ctx: &C, program: usize, nfds: u64, timeout: Timeout) {
-    counters::run(program);
+pub fn enter<C: EbpfContext>(ctx: &C, probe: usize, [nfds, timeout]: [u64; 2]) {
+    counters::run(probe);
     let task = kernel::current();
     let Some(record) = wait::record(ctx, task) else {
         return;
+    };
+    let timeout = match probe {
+        probe::PPOLL => Timeout::at(timeout, Timeout::NANOS),
+        _ => Timeout::millis(timeout as i32),
     };
     wait::enter(task, record, &call(nfds, timeout), waitable::POLL);
 }

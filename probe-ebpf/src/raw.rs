@@ -4,19 +4,17 @@
 //! other numbers (ia32 waitpid is x86-64 poll) and other structures: they are skipped, and waits among them counted.
 
 use aya_ebpf::programs::BtfTracePointContext;
-use loopscope_probe::{lost, program};
+use loopscope_probe::{lost, probe};
 
 use crate::{
-    counters, ctl, epoll,
-    instance,
+    counters, ctl, epoll, instance,
     kernel::{
-        self, COMPAT_ARM, NR_EPOLL_CREATE, NR_EPOLL_CREATE1, NR_EPOLL_CTL, NR_EPOLL_PWAIT, NR_EPOLL_PWAIT2,
-        NR_EPOLL_WAIT, NR_POLL, NR_PPOLL, NR_PSELECT6, NR_RESTART, NR_SELECT, REGS_ARG0, REGS_ARG1, REGS_ARG2,
-        REGS_ARG3, REGS_ARG4, REGS_NUMBER, TASK_COMPAT, TASK_COMPAT_BIT,
+        self, COMPAT_ARM, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_NUMBER, TASK_COMPAT,
+        TASK_COMPAT_BIT,
     },
     poll, select,
-    storage::RAW_PROGRAMS,
-    wait::{self, Timeout},
+    storage::RAW_PROBES,
+    wait,
 };
 
 /// Whether the running task is in a 32-bit system call.
@@ -38,66 +36,35 @@ fn is_compat_wait(number: u32) -> bool {
     shared || own
 }
 
-/// Whether the raw programs stand in for one of [`program`], or a tracepoint of its own serves it.
+/// Whether the raw programs serve one of [`probe`], or a tracepoint of its own does.
 #[inline(always)]
-fn serves(program: usize) -> bool {
-    RAW_PROGRAMS.get(0).is_some_and(|programs| programs >> program & 1 == 1)
+fn serves(probe: usize) -> bool {
+    RAW_PROBES.get(0).is_some_and(|probes| probes >> probe & 1 == 1)
 }
 
 /// sys_enter(struct pt_regs *regs, long id)
 #[inline(always)]
 pub fn enter(ctx: &BtfTracePointContext) {
     let (regs, number): (*const u8, u64) = (ctx.arg(0), ctx.arg(1));
-    let number = number as u32;
-    let program = if number == NR_EPOLL_WAIT.load() {
-        program::ENTER_EPOLL_WAIT
-    } else if number == NR_EPOLL_PWAIT.load() {
-        program::ENTER_EPOLL_PWAIT
-    } else if number == NR_EPOLL_PWAIT2.load() {
-        program::ENTER_EPOLL_PWAIT2
-    } else if number == NR_POLL.load() {
-        program::ENTER_POLL
-    } else if number == NR_PPOLL.load() {
-        program::ENTER_PPOLL
-    } else if number == NR_SELECT.load() {
-        program::ENTER_SELECT
-    } else if number == NR_PSELECT6.load() {
-        program::ENTER_PSELECT6
-    } else {
-        if is_compat_wait(number) && is_compat() {
-            counters::lost(lost::UNSEEN);
-        }
-        return;
-    };
-    if is_compat() {
-        if is_compat_wait(number) {
-            counters::lost(lost::UNSEEN);
-        }
+    let probe = kernel::probe_of(number as u32);
+    if is_compat_wait(number as u32) && is_compat() {
+        counters::lost(lost::UNSEEN);
         return;
     }
-    if !serves(program) {
+    if probe == probe::NONE || is_compat() || !serves(probe) {
         return;
     }
-    let arguments = [
-        kernel::field::<u64>(regs, &REGS_ARG0),
-        kernel::field(regs, &REGS_ARG1),
-        kernel::field(regs, &REGS_ARG2),
-        kernel::field(regs, &REGS_ARG3),
-        kernel::field(regs, &REGS_ARG4),
-    ];
-    begin(ctx, program, arguments);
-}
-
-/// Entry of the call that `program` stands for.
-#[inline(always)]
-fn begin(ctx: &BtfTracePointContext, program: usize, [a0, a1, a2, a3, a4]: [u64; 5]) {
-    match program {
-        program::ENTER_EPOLL_PWAIT2 => epoll::enter(ctx, program, a0, a2, Timeout::at(a3, Timeout::NANOS)),
-        program::ENTER_POLL => poll::enter(ctx, program, a1, Timeout::millis(a2 as i32)),
-        program::ENTER_PPOLL => poll::enter(ctx, program, a1, Timeout::at(a2, Timeout::NANOS)),
-        program::ENTER_SELECT => select::enter(ctx, program, a0, [a1, a2, a3], Timeout::at(a4, Timeout::MICROS)),
-        program::ENTER_PSELECT6 => select::enter(ctx, program, a0, [a1, a2, a3], Timeout::at(a4, Timeout::NANOS)),
-        _ => epoll::enter(ctx, program, a0, a2, Timeout::millis(a3 as i32)),
+    let a0: u64 = kernel::field(regs, &REGS_ARG0);
+    let a1: u64 = kernel::field(regs, &REGS_ARG1);
+    let a2: u64 = kernel::field(regs, &REGS_ARG2);
+    let a3: u64 = kernel::field(regs, &REGS_ARG3);
+    match probe {
+        probe::EPOLL_WAIT | probe::EPOLL_PWAIT | probe::EPOLL_PWAIT2 => epoll::enter(ctx, probe, [a0, a2, a3]),
+        probe::POLL | probe::PPOLL => poll::enter(ctx, probe, [a1, a2]),
+        probe::SELECT | probe::PSELECT6 => {
+            select::enter(ctx, probe, a0, [a1, a2, a3], kernel::field(regs, &REGS_ARG4));
+        }
+        _ => {}
     }
 }
 
@@ -105,39 +72,14 @@ fn begin(ctx: &BtfTracePointContext, program: usize, [a0, a1, a2, a3, a4]: [u64;
 #[inline(always)]
 pub fn exit(ctx: &BtfTracePointContext) {
     let (regs, ret): (*const u8, i64) = (ctx.arg(0), ctx.arg(1));
-    let number = kernel::field::<u64>(regs, &REGS_NUMBER) as u32;
-    let program = if number == NR_EPOLL_WAIT.load() {
-        program::EXIT_EPOLL_WAIT
-    } else if number == NR_EPOLL_PWAIT.load() {
-        program::EXIT_EPOLL_PWAIT
-    } else if number == NR_EPOLL_PWAIT2.load() {
-        program::EXIT_EPOLL_PWAIT2
-    } else if number == NR_POLL.load() {
-        program::EXIT_POLL
-    } else if number == NR_PPOLL.load() {
-        program::EXIT_PPOLL
-    } else if number == NR_SELECT.load() {
-        program::EXIT_SELECT
-    } else if number == NR_PSELECT6.load() {
-        program::EXIT_PSELECT6
-    } else if number == NR_EPOLL_CTL.load() {
-        program::EXIT_EPOLL_CTL
-    } else if number == NR_RESTART.load() {
-        program::EXIT_RESTART
-    } else if number == NR_EPOLL_CREATE.load() {
-        program::EXIT_EPOLL_CREATE
-    } else if number == NR_EPOLL_CREATE1.load() {
-        program::EXIT_EPOLL_CREATE1
-    } else {
-        return;
-    };
-    if is_compat() || !serves(program) {
+    let probe = kernel::probe_of(kernel::field::<u64>(regs, &REGS_NUMBER) as u32);
+    if probe == probe::NONE || is_compat() || !serves(probe) {
         return;
     }
-    match program {
-        program::EXIT_EPOLL_CTL => ctl::exit(ctx, ret),
-        program::EXIT_RESTART => wait::restarted(ctx, program, ret),
-        program::EXIT_EPOLL_CREATE | program::EXIT_EPOLL_CREATE1 => instance::created(ctx, program, ret),
-        _ => wait::exit(ctx, program, ret),
+    match probe {
+        probe::EPOLL_CTL => ctl::exit(ctx, ret),
+        probe::RESTART_SYSCALL => wait::restarted(ctx, probe, ret),
+        probe::EPOLL_CREATE | probe::EPOLL_CREATE1 => instance::created(ctx, probe, ret),
+        _ => wait::exit(ctx, probe, ret),
     }
 }

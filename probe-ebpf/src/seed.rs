@@ -2,14 +2,13 @@
 //!
 //! Runs once, before the probes: there is no writer yet, so it may write the records of other tasks.
 
-use loopscope_probe::{timeout, waitable};
+use loopscope_probe::{probe, timeout, waitable};
 
 use crate::{
     epoll, filter, instance,
     kernel::{
-        self, AGENT_EPFD, FILE_F_OP, NR_EPOLL_PWAIT, NR_EPOLL_PWAIT2, NR_EPOLL_WAIT, NR_POLL, NR_PPOLL, NR_PSELECT6,
-        NR_SELECT, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_ENOSYS, REGS_NUMBER, REGS_RETURN,
-        TaskIter, TaskPtr,
+        self, AGENT_EPFD, FILE_F_OP, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_ENOSYS, REGS_NUMBER,
+        REGS_RETURN, TaskIter, TaskPtr,
     },
     poll, select,
     storage::reader,
@@ -59,28 +58,23 @@ fn waiting(task: TaskPtr) -> Option<(Call, u64)> {
     if REGS_ENOSYS.load() != 0 && kernel::field::<i64>(registers, &REGS_RETURN) != ENOSYS {
         return None;
     }
-    let number = kernel::field::<u64>(registers, &REGS_NUMBER) as u32;
     let argument0: u64 = kernel::field(registers, &REGS_ARG0);
     let argument1: u64 = kernel::field(registers, &REGS_ARG1);
     let argument2: u64 = kernel::field(registers, &REGS_ARG2);
     let argument3: u64 = kernel::field(registers, &REGS_ARG3);
-    if number == NR_EPOLL_WAIT.load() || number == NR_EPOLL_PWAIT.load() {
-        return on_instance(task, epoll::call(argument0, argument2, Timeout::millis(argument3 as i32)));
+    match kernel::probe_of(kernel::field::<u64>(registers, &REGS_NUMBER) as u32) {
+        probe::EPOLL_WAIT | probe::EPOLL_PWAIT => {
+            on_instance(task, epoll::call(argument0, argument2, Timeout::millis(argument3 as i32)))
+        }
+        probe::EPOLL_PWAIT2 => on_instance(task, epoll::call(argument0, argument2, elsewhere(argument3))),
+        probe::POLL => Some((poll::call(argument1, Timeout::millis(argument2 as i32)), waitable::POLL)),
+        probe::PPOLL => Some((poll::call(argument1, elsewhere(argument2)), waitable::POLL)),
+        probe::SELECT | probe::PSELECT6 => {
+            let timeout = elsewhere(kernel::field(registers, &REGS_ARG4));
+            Some((select::inherited(argument0, timeout), waitable::SELECT))
+        }
+        _ => None,
     }
-    if number == NR_EPOLL_PWAIT2.load() {
-        return on_instance(task, epoll::call(argument0, argument2, elsewhere(argument3)));
-    }
-    if number == NR_POLL.load() {
-        return Some((poll::call(argument1, Timeout::millis(argument2 as i32)), waitable::POLL));
-    }
-    if number == NR_PPOLL.load() {
-        return Some((poll::call(argument1, elsewhere(argument2)), waitable::POLL));
-    }
-    if number == NR_SELECT.load() || number == NR_PSELECT6.load() {
-        let timeout = elsewhere(kernel::field(registers, &REGS_ARG4));
-        return Some((select::inherited(argument0, timeout), waitable::SELECT));
-    }
-    None
 }
 
 /// A time-out in the memory of another process: only its absence can be seen.

@@ -4,7 +4,7 @@
 //! The highest descriptor is looked for in one of 64 waits, since programs that pass FD_SETSIZE as n say nothing by it.
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{Task, histogram, mechanism, waitable};
+use loopscope_probe::{Task, histogram, mechanism, probe, waitable};
 
 use crate::{
     counters, instance, kernel,
@@ -17,15 +17,16 @@ const LONGS: usize = 16;
 /// A thread writes its record's sequence word four times a wait; its sets are looked at when these bits are 0.
 const SAMPLE_MASK: u64 = 64 * 4 - 1;
 
-/// Entry of one of them; `sets` are the addresses of the three sets.
+/// Entry of one of them; `sets` are the addresses of the three sets, `timeout` is that of the time-out.
 #[inline(always)]
-pub fn enter<C: EbpfContext>(ctx: &C, program: usize, n: u64, sets: [u64; 3], timeout: Timeout) {
-    counters::run(program);
+pub fn enter<C: EbpfContext>(ctx: &C, probe: usize, n: u64, sets: [u64; 3], timeout: u64) {
+    counters::run(probe);
     let task = kernel::current();
     let Some(record) = wait::record(ctx, task) else {
         return;
     };
-    let call = call(task, record, n, sets, timeout);
+    let unit = if probe == probe::SELECT { Timeout::MICROS } else { Timeout::NANOS };
+    let call = call(task, record, n, sets, Timeout::at(timeout, unit));
     wait::enter(task, record, &call, waitable::SELECT);
 }
 

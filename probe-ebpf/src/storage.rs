@@ -108,9 +108,9 @@ pub static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 pub static CGROUPS: Array<Cgroup> = Array::with_max_entries(CGROUPS_MAX, 0);
 /// Room in [`CGROUPS`].
 pub const CGROUPS_MAX: u32 = 16;
-/// Bit i: the raw programs stand in for program i of [`loopscope_probe::program`].
+/// Bit i: the raw programs serve number i of [`loopscope_probe::probe`].
 #[map]
-pub static RAW_PROGRAMS: Array<u64> = Array::with_max_entries(1, 0);
+pub static RAW_PROBES: Array<u64> = Array::with_max_entries(1, 0);
 /// What the reader alone writes.
 #[map]
 pub static READER: Array<Reader> = Array::with_max_entries(1, 0);

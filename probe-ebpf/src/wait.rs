@@ -10,12 +10,12 @@ use aya_log_ebpf::{debug, error, info, warn};
 use loopscope_probe::{
     LOOP_GAP_NS, LOOP_WAITS, LOOPS_MORE, Loop, Max, MoreLoops, Task, Wait,
     histogram::{COUNT_BUCKETS, TIME_BUCKETS, count_bucket, time_bucket},
-    lost, reason, result, timeout, waitable,
+    lost, probe, reason, result, timeout, waitable,
 };
 
 use crate::{
     counters, filter, flush, instance,
-    kernel::{self, TaskPtr},
+    kernel::{self, SIGACTION_HANDLER, TaskPtr},
     storage::{MORE, TASKS, bump, reader},
 };
 
@@ -160,8 +160,8 @@ pub fn enter(task: TaskPtr, record: &mut Task, call: &Call, waitable: u64) {
 
 /// Exit of a waiting call with return value `ret`.
 #[inline(always)]
-pub fn exit<C: EbpfContext>(ctx: &C, program: usize, ret: i64) {
-    counters::run(program);
+pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
+    counters::run(probe);
     let task = kernel::current();
     let Some(record) = TASKS.get(task) else {
         // The first that is seen of this thread is the end of a wait: it began before the probes.
@@ -187,8 +187,8 @@ pub fn exit<C: EbpfContext>(ctx: &C, program: usize, ret: i64) {
 
 /// Exit of restart_syscall: the end of a poll that was stopped and went on, or of something that is no wait.
 #[inline(always)]
-pub fn restarted<C: EbpfContext>(ctx: &C, program: usize, ret: i64) {
-    counters::run(program);
+pub fn restarted<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
+    counters::run(probe);
     let task = kernel::current();
     if let Some(record) = TASKS.get(task)
         && record.wait.paused_ns != 0
@@ -214,6 +214,19 @@ fn pause(task: TaskPtr, record: &mut Task) {
         looped.bytes_out = looped.bytes_out.wrapping_add(bytes_out);
     }
     bump(&mut record.sequence);
+}
+
+/// The greatest sa_handler that is no handler.
+const SIG_IGN: u64 = 1;
+
+/// A signal is delivered to the running thread with this k_sigaction: a handler ends a wait that came back to go on.
+/// The default actions do not: a stop goes on, an end shows as the end of the thread.
+#[inline(always)]
+pub fn signalled<C: EbpfContext>(ctx: &C, action: *const u8) {
+    counters::run(probe::SIGNAL_DELIVER);
+    if kernel::field::<u64>(action, &SIGACTION_HANDLER) > SIG_IGN {
+        interrupt(ctx, kernel::current());
+    }
 }
 
 /// A signal handler is about to run, or the thread is about to end: a call that came back will not go on, and has

@@ -3,6 +3,7 @@
 //! This file only parses the command line and maps errors to the exit code; it must not do work of its own.
 //! Nothing here may end up in the agent: the agent is what a user runs, this is what a contributor runs.
 
+mod bench;
 mod build_probe;
 mod debian;
 mod lockfile;
@@ -30,6 +31,7 @@ Examples:
   cargo xtask build-probe          compile the eBPF programs into probe-ebpf/prebuilt/ (commit the result)
   cargo xtask build-probe --check  prove that the committed object is what the sources give
   cargo xtask tidy                 the house rules that no other tool checks
+  cargo xtask bench                what loopscope costs, beside what the alternatives cost; as root
 
 Only stable Rust is needed for the agent: the compiled eBPF programs are part of the repository.
 `build-probe` needs more (a compiler with the standard library's sources, and bpf-linker); it says what it
@@ -58,6 +60,14 @@ enum Command {
     /// documentation, licences, `tidy`. All steps run even when one fails; a table at the end sums up.
     /// As root on Debian it installs the programs that the tests observe, and says which.
     Test,
+    /// Measure what loopscope costs, and what the alternatives cost
+    ///
+    /// ns per system call, bare and under empty tracepoints, each backend of loopscope, bpftrace and strace;
+    /// throughput of nginx and redis off and on; CPU and memory of agent and kernel by loops and by rate. All in
+    /// interleaved rounds, in half an hour, on a machine that should have nothing else to do. Needs root; on Debian
+    /// it installs what it compares with. Writes docs/bench/latest.md and latest.json, or, when only a part or a
+    /// quick run was asked for, the same into target/bench.
+    Bench(bench::BenchArgs),
     /// Check the house rules: file headers, file length, SAFETY comments, no paths of one machine
     Tidy,
 }
@@ -67,6 +77,7 @@ fn main() -> ExitCode {
         Command::BuildProbe { check: false } => build_probe::build(),
         Command::BuildProbe { check: true } => build_probe::check().map(drop),
         Command::Test => test::run(),
+        Command::Bench(args) => bench::run(&args),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -49,6 +49,23 @@ pub fn threads(count: u64, together: u64) -> Result<Value> {
     Ok(json!({ "threads": count, "waits": count * 3 }))
 }
 
+/// `count` threads that each make one [`life`]'s calls and then wait for ever, on another instance of their own.
+pub fn crowd(count: u64) -> Result<Value> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for _ in 0..count {
+        let sender = sender.clone();
+        let body = move || {
+            let epfd = life().and_then(|()| calls::create());
+            // A receiver that is gone has failed already.
+            let _ = sender.send(epfd.as_ref().map(drop).map_err(|error| *error));
+            epfd.and_then(|epfd| Waiter::new(&epfd, Call::Pwait).wait(8, Limit::Infinite))
+        };
+        thread::Builder::new().stack_size(64 << 10).spawn(body)?;
+    }
+    receiver.iter().take(usize::try_from(count)?).collect::<Result<(), Errno>>()?;
+    Ok(json!({ "threads": count }))
+}
+
 /// `count` processes, each for one [`life`], at most `together` at a time.
 pub fn processes(count: u64, together: u64) -> Result<Value> {
     let mut pids = Vec::new();

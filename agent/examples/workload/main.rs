@@ -71,6 +71,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "shared" => instances::shared(n(0)?, n(1)?)?,
         "generations" => instances::generations(n(0)?)?,
         "threads" => lives::threads(n(0)?, n(1)?)?,
+        "crowd" => lives::crowd(n(0)?)?,
         "processes" => lives::processes(n(0)?, n(1)?)?,
         "exec" => return lives::exec(n(0)?, n(1)?),
         "exec-thread" => return lives::exec_from_thread(n(0)?, n(1)?),

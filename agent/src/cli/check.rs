@@ -61,7 +61,7 @@ fn probe(state: &ProbeState) -> ProbeCheck {
         Some(Tried { backend: attempt.backend.to_owned(), error })
     });
     ProbeCheck {
-        name: state.probe.name.to_owned(),
+        name: state.probe.name().to_owned(),
         backend: state.backend().map(str::to_owned),
         ok: state.backend().is_some(),
         tried: tried.collect(),

@@ -95,7 +95,7 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
 pub fn missing(probes: &[ProbeState]) -> Option<Failure> {
     let state = probes.iter().find(|state| state.probe.essential && state.error().is_some())?;
     let why = state.error().unwrap_or_default();
-    Some(Failure::cannot(format!("cannot watch {}: {why}; `loopscope check` says more", state.probe.name)))
+    Some(Failure::cannot(format!("cannot watch {}: {why}; `loopscope check` says more", state.probe.name())))
 }
 
 /// Watches until the time is over or a signal comes.

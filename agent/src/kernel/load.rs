@@ -11,17 +11,17 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, RingBuf},
-    programs::{BtfTracePoint, Iter, Program, TracePoint},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, TracePoint},
 };
 use aya_log::EbpfLogger;
-use loopscope_probe::{object::object, program};
+use loopscope_probe::object::object;
 
 use super::{
     Kernel,
     offsets::{self, Globals, KERNEL_BTF},
     probelog::Stderr,
     read_iterator,
-    table::{Hook, PROBES, Probe},
+    table::{Hook, PROBES, Probe, probe_of_call},
     tracefs,
 };
 
@@ -166,6 +166,8 @@ fn load_object(options: &Options, globals: &Globals, btf: &Btf, epoll: BorrowedF
     for (global, value) in &values {
         loader.override_global(global, value, true);
     }
+    let calls = probe_of_call();
+    loader.override_global("PROBE_OF_CALL", &calls, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, true);
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", LOG_OFF_BYTES);
@@ -241,8 +243,8 @@ fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways) -> Vec<ProbeState> {
     if ways.raw {
         let left: Vec<&mut ProbeState> = states.iter_mut().filter(|state| state.wants_raw()).collect();
         if !left.is_empty() {
-            let programs = left.iter().flat_map(|state| state.probe.hook.programs());
-            let result = attach_raw(ebpf, btf, programs.fold(0, |bits, program| bits | 1 << program));
+            let probes = left.iter().fold(0, |bits, state| bits | 1 << state.probe.index);
+            let result = attach_raw(ebpf, btf, probes);
             let error = result.err().map(|error| format!("{error:#}"));
             for state in left {
                 state.attempts.push(Attempt { backend: "raw", error: error.clone() });
@@ -255,14 +257,18 @@ fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways) -> Vec<ProbeState> {
 /// Loads and attaches one probe by its own hook: all of its programs, since an entry alone counts nothing.
 fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<()> {
     match &probe.hook {
-        Hook::Btf(tracepoint, program) => attach_btf(find(ebpf, program_name(*program))?, tracepoint, btf),
+        Hook::Btf(tracepoint, program) => attach_btf(find(ebpf, program)?, tracepoint, btf),
         Hook::Syscall(points) => {
             for (_, program) in *points {
-                let program: &mut TracePoint = find(ebpf, program_name(*program))?.try_into()?;
-                program.load().map_err(|error| anyhow!(explain(&error)))?;
+                let program: &mut TracePoint = find(ebpf, program)?.try_into()?;
+                match program.load() {
+                    // Several calls share a program.
+                    Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+                    Err(error) => bail!(explain(&error)),
+                }
             }
             for (tracepoint, program) in *points {
-                let program: &mut TracePoint = find(ebpf, program_name(*program))?.try_into()?;
+                let program: &mut TracePoint = find(ebpf, program)?.try_into()?;
                 program
                     .attach("syscalls", tracepoint)
                     .map_err(|error| anyhow!("syscalls:{tracepoint}: {}", explain(&error)))?;
@@ -272,11 +278,11 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<()> {
     }
 }
 
-/// Attaches the raw programs in the place of others: bit i of `programs` is index i of [`program::NAMES`].
-fn attach_raw(ebpf: &mut Ebpf, btf: &Btf, programs: u64) -> Result<()> {
+/// Attaches the raw programs in the place of others: bit i of `probes` is number i of [`loopscope_probe::probe`].
+fn attach_raw(ebpf: &mut Ebpf, btf: &Btf, probes: u64) -> Result<()> {
     let mut map: Array<_, u64> =
-        ebpf.map_mut("RAW_PROGRAMS").context("the probe object has no map RAW_PROGRAMS")?.try_into()?;
-    map.set(0, programs, 0).context("cannot tell the raw programs what to stand in for")?;
+        ebpf.map_mut("RAW_PROBES").context("the probe object has no map RAW_PROBES")?.try_into()?;
+    map.set(0, probes, 0).context("cannot tell the raw programs what to stand in for")?;
     for name in ["sys_enter", "sys_exit"] {
         attach_btf(find(ebpf, name)?, name, btf)?;
     }
@@ -288,11 +294,6 @@ fn attach_btf(program: &mut Program, tracepoint: &str, btf: &Btf) -> Result<()> 
     program.load(tracepoint, btf).map_err(|error| anyhow!(explain(&error)))?;
     program.attach().map_err(|error| anyhow!(explain(&error)))?;
     Ok(())
-}
-
-/// The name of the program with an index of [`program::NAMES`].
-fn program_name(index: usize) -> &'static str {
-    program::NAMES.get(index).copied().unwrap_or_default()
 }
 
 /// A program of the object.

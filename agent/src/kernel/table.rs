@@ -1,13 +1,13 @@
 //! Which probes there are, and which kernel fields and numbers they need: tables, per architecture where the
 //! architectures differ. Nothing here loads or attaches.
 
-use loopscope_probe::program;
+use loopscope_probe::{CALL_NUMBERS, probe};
 
 /// One call or event that is observed.
 #[derive(Debug)]
 pub struct Probe {
-    /// The name that users see.
-    pub name: &'static str,
+    /// Its number in [`probe`], by which its runs are counted.
+    pub index: usize,
     /// How it is observed.
     pub hook: Hook,
     /// What is not seen without it.
@@ -16,15 +16,21 @@ pub struct Probe {
     pub essential: bool,
 }
 
+impl Probe {
+    /// The name that users see.
+    pub fn name(&self) -> &'static str {
+        probe::NAMES.get(self.index).copied().unwrap_or_default()
+    }
+}
+
 /// How a probe is attached.
 #[derive(Debug)]
 pub enum Hook {
-    /// A system call: per-syscall tracepoints `syscalls:NAME` with the programs (indices into [`program::NAMES`]) that serve
-    /// them, entry before exit: an exit without an entry would count as unpaired. The raw programs
-    /// can stand in for each.
-    Syscall(&'static [(&'static str, usize)]),
+    /// A system call: per-syscall tracepoints `syscalls:NAME` with the programs that serve them, entry before exit: an
+    /// exit without an entry would count as unpaired. The raw programs can stand in for each.
+    Syscall(&'static [(&'static str, &'static str)]),
     /// A BTF tracepoint of that name and its program.
-    Btf(&'static str, usize),
+    Btf(&'static str, &'static str),
 }
 
 impl Hook {
@@ -35,127 +41,97 @@ impl Hook {
             Hook::Btf(..) => "tp_btf",
         }
     }
-
-    /// The programs of this hook, as indices into [`program::NAMES`].
-    pub fn programs(&self) -> Vec<usize> {
-        match self {
-            Hook::Syscall(points) => points.iter().map(|(_, program)| *program).collect(),
-            Hook::Btf(_, program) => vec![*program],
-        }
-    }
-
 }
 
-/// Every probe, in the order of attachment. Creation comes before the waits, so that no wait sees an address
-/// whose reuse was missed, and the ends of threads come first of all, so that no record is left behind.
+/// Every probe, in the order of attachment. The ends of threads come first of all, so that no record is left behind, and
+/// creation before the waits, so that no wait sees an address whose reuse was missed.
 pub const PROBES: &[Probe] = &[
     Probe {
-        name: "task_exit",
-        hook: Hook::Btf("sched_process_exit", program::TASK_EXIT),
+        index: probe::TASK_EXIT,
+        hook: Hook::Btf("sched_process_exit", "task_exit"),
         lost_without: "what a thread did since the last sample, when it ends",
         essential: true,
     },
     Probe {
-        name: "task_exec",
-        hook: Hook::Btf("sched_process_exec", program::TASK_EXEC),
+        index: probe::TASK_EXEC,
+        hook: Hook::Btf("sched_process_exec", "task_exec"),
         lost_without: "which program a thread's waits belong to, when it executes another",
         essential: true,
     },
+    Probe {
+        index: probe::SIGNAL_DELIVER,
+        hook: Hook::Btf("signal_deliver", "signal_deliver"),
+        lost_without: "telling a poll or select that a signal handler ended from one that goes on",
+        essential: false,
+    },
     #[cfg(target_arch = "x86_64")]
     Probe {
-        name: "epoll_create",
-        hook: Hook::Syscall(&[("sys_exit_epoll_create", program::EXIT_EPOLL_CREATE)]),
+        index: probe::EPOLL_CREATE,
+        hook: Hook::Syscall(&[("sys_exit_epoll_create", "exit_epoll_create")]),
         lost_without: "telling an instance from an earlier one at the same kernel address",
         essential: false,
     },
     Probe {
-        name: "epoll_create1",
-        hook: Hook::Syscall(&[("sys_exit_epoll_create1", program::EXIT_EPOLL_CREATE1)]),
+        index: probe::EPOLL_CREATE1,
+        hook: Hook::Syscall(&[("sys_exit_epoll_create1", "exit_epoll_create")]),
         lost_without: "telling an instance from an earlier one at the same kernel address",
         essential: false,
     },
     Probe {
-        name: "epoll_ctl",
-        hook: Hook::Syscall(&[("sys_exit_epoll_ctl", program::EXIT_EPOLL_CTL)]),
+        index: probe::EPOLL_CTL,
+        hook: Hook::Syscall(&[("sys_exit_epoll_ctl", "exit_epoll_ctl")]),
         lost_without: "adds, mods and deletes of watched fds, and their errors",
         essential: false,
     },
     #[cfg(target_arch = "x86_64")]
     Probe {
-        name: "epoll_wait",
-        hook: Hook::Syscall(&[
-            ("sys_enter_epoll_wait", program::ENTER_EPOLL_WAIT),
-            ("sys_exit_epoll_wait", program::EXIT_EPOLL_WAIT),
-        ]),
+        index: probe::EPOLL_WAIT,
+        hook: Hook::Syscall(&[("sys_enter_epoll_wait", "enter_epoll"), ("sys_exit_epoll_wait", "exit_wait")]),
         lost_without: "loops that wait by epoll_wait (most of them on x86-64)",
         essential: true,
     },
     Probe {
-        name: "epoll_pwait",
-        hook: Hook::Syscall(&[
-            ("sys_enter_epoll_pwait", program::ENTER_EPOLL_PWAIT),
-            ("sys_exit_epoll_pwait", program::EXIT_EPOLL_PWAIT),
-        ]),
+        index: probe::EPOLL_PWAIT,
+        hook: Hook::Syscall(&[("sys_enter_epoll_pwait", "enter_epoll"), ("sys_exit_epoll_pwait", "exit_wait")]),
         lost_without: "loops that wait by epoll_pwait (Go, libuv, and all on arm64)",
         essential: true,
     },
     Probe {
-        name: "epoll_pwait2",
-        hook: Hook::Syscall(&[
-            ("sys_enter_epoll_pwait2", program::ENTER_EPOLL_PWAIT2),
-            ("sys_exit_epoll_pwait2", program::EXIT_EPOLL_PWAIT2),
-        ]),
+        index: probe::EPOLL_PWAIT2,
+        hook: Hook::Syscall(&[("sys_enter_epoll_pwait2", "enter_epoll"), ("sys_exit_epoll_pwait2", "exit_wait")]),
         lost_without: "loops that wait by epoll_pwait2 (Linux 5.11 and later)",
         essential: false,
     },
     #[cfg(target_arch = "x86_64")]
     Probe {
-        name: "poll",
-        hook: Hook::Syscall(&[
-            ("sys_enter_poll", program::ENTER_POLL),
-            ("sys_exit_poll", program::EXIT_POLL),
-        ]),
+        index: probe::POLL,
+        hook: Hook::Syscall(&[("sys_enter_poll", "enter_poll"), ("sys_exit_poll", "exit_wait")]),
         lost_without: "threads that wait by poll (most that do on x86-64)",
         essential: false,
     },
     Probe {
-        name: "ppoll",
-        hook: Hook::Syscall(&[
-            ("sys_enter_ppoll", program::ENTER_PPOLL),
-            ("sys_exit_ppoll", program::EXIT_PPOLL),
-        ]),
+        index: probe::PPOLL,
+        hook: Hook::Syscall(&[("sys_enter_ppoll", "enter_poll"), ("sys_exit_ppoll", "exit_wait")]),
         lost_without: "threads that wait by ppoll (all that poll on arm64)",
         essential: false,
     },
     #[cfg(target_arch = "x86_64")]
     Probe {
-        name: "select",
-        hook: Hook::Syscall(&[
-            ("sys_enter_select", program::ENTER_SELECT),
-            ("sys_exit_select", program::EXIT_SELECT),
-        ]),
+        index: probe::SELECT,
+        hook: Hook::Syscall(&[("sys_enter_select", "enter_select"), ("sys_exit_select", "exit_wait")]),
         lost_without: "threads that wait by select itself, which glibc does not use",
         essential: false,
     },
     Probe {
-        name: "pselect6",
-        hook: Hook::Syscall(&[
-            ("sys_enter_pselect6", program::ENTER_PSELECT6),
-            ("sys_exit_pselect6", program::EXIT_PSELECT6),
-        ]),
+        index: probe::PSELECT6,
+        hook: Hook::Syscall(&[("sys_enter_pselect6", "enter_select"), ("sys_exit_pselect6", "exit_wait")]),
         lost_without: "threads that wait by select or pselect of glibc",
         essential: false,
     },
     Probe {
-        name: "restart_syscall",
-        hook: Hook::Syscall(&[("sys_exit_restart_syscall", program::EXIT_RESTART)]),
+        index: probe::RESTART_SYSCALL,
+        hook: Hook::Syscall(&[("sys_exit_restart_syscall", "exit_restart")]),
         lost_without: "the end of a poll that was stopped and went on",
-        essential: false,
-    },
-    Probe {
-        name: "signal_deliver",
-        hook: Hook::Btf("signal_deliver", program::SIGNAL),
-        lost_without: "telling a poll or select that a signal handler ended from one that goes on",
         essential: false,
     },
 ];
@@ -233,64 +209,78 @@ mod registers {
     pub const COMPAT: &[&str] = &["thread_info.flags"];
 }
 
-/// Numbers that the programs need and that depend on the architecture: (global, value). A call that the
-/// architecture lacks has a number that no call has.
+/// Constants of the architecture that the programs need: (global, value).
 #[cfg(target_arch = "x86_64")]
-pub const NUMBERS: &[(&str, u32)] = &[
-    ("NR_EPOLL_CREATE", 213),
-    ("NR_EPOLL_CREATE1", 291),
-    ("NR_EPOLL_CTL", 233),
-    ("NR_RESTART", 219),
-    ("TASK_COMPAT_BIT", 1),
-    ("COMPAT_ARM", 0),
-    ("NR_POLL", 7),
-    ("NR_SELECT", 23),
-    ("NR_PSELECT6", 270),
-    ("NR_PPOLL", 271),
-    ("NR_EPOLL_WAIT", 232),
-    ("NR_EPOLL_PWAIT", 281),
-    ("NR_EPOLL_PWAIT2", 441),
-    ("REGS_ENOSYS", 1),
-    ("WEAK_MEMORY", 0),
+pub const NUMBERS: &[(&str, u32)] = &[("TASK_COMPAT_BIT", 1), ("COMPAT_ARM", 0), ("REGS_ENOSYS", 1), ("WEAK_MEMORY", 0)];
+
+/// As above.
+#[cfg(target_arch = "aarch64")]
+pub const NUMBERS: &[(&str, u32)] = &[("TASK_COMPAT_BIT", 22), ("COMPAT_ARM", 1), ("REGS_ENOSYS", 0), ("WEAK_MEMORY", 1)];
+
+/// The system calls that are observed: (number, [`probe`]); arch/x86/entry/syscalls/syscall_64.tbl.
+#[cfg(target_arch = "x86_64")]
+const CALLS: &[(usize, usize)] = &[
+    (7, probe::POLL),
+    (23, probe::SELECT),
+    (213, probe::EPOLL_CREATE),
+    (219, probe::RESTART_SYSCALL),
+    (232, probe::EPOLL_WAIT),
+    (233, probe::EPOLL_CTL),
+    (270, probe::PSELECT6),
+    (271, probe::PPOLL),
+    (281, probe::EPOLL_PWAIT),
+    (291, probe::EPOLL_CREATE1),
+    (441, probe::EPOLL_PWAIT2),
 ];
 
-/// As above (include/uapi/asm-generic/unistd.h).
+/// As above; include/uapi/asm-generic/unistd.h.
 #[cfg(target_arch = "aarch64")]
-pub const NUMBERS: &[(&str, u32)] = &[
-    ("NR_EPOLL_CREATE", u32::MAX),
-    ("NR_EPOLL_CREATE1", 20),
-    ("NR_EPOLL_CTL", 21),
-    ("NR_RESTART", 128),
-    ("TASK_COMPAT_BIT", 22),
-    ("COMPAT_ARM", 1),
-    ("NR_POLL", u32::MAX),
-    ("NR_SELECT", u32::MAX),
-    ("NR_PSELECT6", 72),
-    ("NR_PPOLL", 73),
-    ("NR_EPOLL_WAIT", u32::MAX),
-    ("NR_EPOLL_PWAIT", 22),
-    ("NR_EPOLL_PWAIT2", 441),
-    ("REGS_ENOSYS", 0),
-    ("WEAK_MEMORY", 1),
+const CALLS: &[(usize, usize)] = &[
+    (20, probe::EPOLL_CREATE1),
+    (21, probe::EPOLL_CTL),
+    (22, probe::EPOLL_PWAIT),
+    (72, probe::PSELECT6),
+    (73, probe::PPOLL),
+    (128, probe::RESTART_SYSCALL),
+    (441, probe::EPOLL_PWAIT2),
 ];
+
+/// From a call's number to its probe, as the programs look it up.
+pub fn probe_of_call() -> [u8; CALL_NUMBERS] {
+    let mut table = [probe::NONE as u8; CALL_NUMBERS];
+    for (number, probe) in CALLS {
+        if let Some(entry) = table.get_mut(*number) {
+            *entry = *probe as u8;
+        }
+    }
+    table
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_program_serves_exactly_one_probe() {
-        let mut served: Vec<usize> = PROBES.iter().flat_map(|probe| probe.hook.programs()).collect();
-        served.sort_unstable();
-        served.dedup();
-        assert_eq!(served.len(), PROBES.iter().map(|probe| probe.hook.programs().len()).sum::<usize>());
+    fn every_number_has_at_most_one_probe_and_every_call_is_in_the_table() {
+        let mut indices: Vec<usize> = PROBES.iter().map(|probe| probe.index).collect();
+        indices.sort_unstable();
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(indices, (1..probe::NAMES.len()).collect::<Vec<_>>());
+        indices.dedup();
+        assert_eq!(indices.len(), PROBES.len());
+        let table = probe_of_call();
+        for probe in PROBES.iter().filter(|probe| matches!(probe.hook, Hook::Syscall(_))) {
+            assert_eq!(table.iter().filter(|index| usize::from(**index) == probe.index).count(), 1, "{}", probe.name());
+        }
     }
 
     #[test]
-    fn probe_names_are_unique() {
-        let mut names: Vec<_> = PROBES.iter().map(|probe| probe.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), PROBES.len());
+    fn a_tracepoint_is_named_as_its_call() {
+        for probe in PROBES {
+            if let Hook::Syscall(points) = probe.hook {
+                let suffix = format!("_{}", probe.name());
+                assert!(points.iter().all(|(point, _)| point.ends_with(&suffix)), "{probe:?}");
+            }
+        }
     }
 }

@@ -165,9 +165,9 @@ pub fn probe_rows(probes: &[ProbeState], counters: &Counters) -> Vec<ProbeRow> {
     let attached = probes.iter().filter_map(|state| Some((state, state.backend()?)));
     attached
         .map(|(state, backend)| ProbeRow {
-            name: state.probe.name.to_owned(),
+            name: state.probe.name().to_owned(),
             backend: backend.to_owned(),
-            runs: state.probe.hook.programs().into_iter().map(|program| at(&counters.runs, program)).sum(),
+            runs: at(&counters.runs, state.probe.index),
         })
         .collect()
 }
@@ -175,5 +175,5 @@ pub fn probe_rows(probes: &[ProbeState], counters: &Counters) -> Vec<ProbeRow> {
 /// A note for each probe that is not attached, but for those that this kernel has no call for.
 pub fn notes(probes: &[ProbeState]) -> Vec<String> {
     let failed = probes.iter().filter_map(|state| Some((state.probe, state.error()?)));
-    failed.map(|(probe, error)| format!("{} is not watched ({error}): not seen are {}", probe.name, probe.lost_without)).collect()
+    failed.map(|(probe, error)| format!("{} is not watched ({error}): not seen are {}", probe.name(), probe.lost_without)).collect()
 }

@@ -113,6 +113,13 @@ impl Report {
         self.running.child.id()
     }
 
+    /// Stops it while something is done, and lets it go on.
+    pub fn asleep(&self, work: impl FnOnce()) {
+        self.running.signal(Signal::STOP);
+        work();
+        self.running.signal(Signal::CONT);
+    }
+
     /// Sends a signal and collects what comes of it.
     pub fn signal(mut self, signal: Signal) -> Ended {
         self.running.signal(signal);
@@ -171,15 +178,16 @@ impl Workload {
 
     /// The next object that it prints.
     pub fn said(&self) -> Value {
-        match self.running.stdout.recv_timeout(PATIENCE) {
-            Ok(line) => serde_json::from_str(&line).unwrap(),
-            Err(error) => {
-                panic!(
-                    "the workload says nothing: {error}, {:?}",
-                    self.running.stderr.try_iter().collect::<Vec<_>>()
-                )
-            }
-        }
+        self.said_within(PATIENCE).unwrap_or_else(|| {
+            let errors: Vec<String> = self.running.stderr.try_iter().collect();
+            panic!("the workload says nothing: {errors:?}")
+        })
+    }
+
+    /// As [`Workload::said`], if it comes soon enough.
+    pub fn said_within(&self, time: Duration) -> Option<Value> {
+        let line = self.running.stdout.recv_timeout(time).ok()?;
+        Some(serde_json::from_str(&line).unwrap())
     }
 
     /// Sends it a line.
