@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_map_lookup_percpu_elem, bpf_seq_write},
 };
 use loopscope_probe::{
-    CTL_SLOTS, Counters, Ctl, CtlTask, LOOPS_MORE, Loop, Record, Task, kind, reason, waitable,
+    CTL_SLOTS, Counters, Ctl, CtlTask, Head, LOOPS_MORE, Loop, Record, Task, kind, reason, waitable,
 };
 
 use crate::{
@@ -61,6 +61,12 @@ fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ta
         }
     });
     if !whole {
+        // All the same it is there: a thread that a pass does not show has ended.
+        let head = &raw mut reader.head;
+        flush::announce(head, kind::BORN, size_of::<Head>(), reason::SAMPLE);
+        flush::waits(head, record);
+        reader.head.window = reader.window as u32;
+        write(seq, head);
         return;
     }
     // The names are read anew: threads name themselves after their first wait.

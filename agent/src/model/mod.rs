@@ -127,13 +127,37 @@ impl Model {
                 Record::Ctls(head, ctls) => self.ctls(&head, &ctls),
                 Record::Counters(head, counters) => {
                     self.counters = counters;
-                    self.now_ns = head.now_ns;
+                    let last_pass_ns = std::mem::replace(&mut self.now_ns, head.now_ns);
+                    self.end_missing(u64::from(head.window), last_pass_ns);
                 }
             }
         }
         // Only now: the loops of one thread come in several records, which share the window before.
         for thread in self.threads.values_mut() {
             thread.window = thread.latest_window;
+        }
+    }
+
+    /// Ends the threads that a whole pass has not shown although they are older than the pass before it: the record of
+    /// their end was lost.
+    fn end_missing(&mut self, window: u64, last_pass_ns: u64) {
+        let mut gone = HashSet::new();
+        for (key, thread) in &mut self.threads {
+            if !thread.ended && thread.latest_window < window && key.born_ns < last_pass_ns {
+                thread.ended = true;
+                gone.insert(*key);
+            }
+        }
+        if gone.is_empty() {
+            return;
+        }
+        for ((key, waitable), state) in self.loops.iter_mut().filter(|((key, _), _)| gone.contains(key)) {
+            if let Some(thread) = self.threads.get(key) {
+                state.end(thread, *waitable);
+            }
+        }
+        for (_, state) in self.ctls.iter_mut().filter(|((key, _), _)| gone.contains(key)) {
+            state.ended = true;
         }
     }
 
@@ -154,6 +178,9 @@ impl Model {
             now_ns: 0,
             ended: false,
         });
+        if head.reason == reason::SAMPLE as u32 && head.window != 0 {
+            known.latest_window = u64::from(head.window);
+        }
         // At exec the head has the names of the record's making; what a pass has read since is newer.
         if head.reason != reason::EXEC as u32 || known.now_ns == 0 {
             (known.comm, known.thread) = (comm, thread);
@@ -187,9 +214,6 @@ impl Model {
         thread.wait = head.wait;
         thread.wait_ns = head.wait_ns;
         thread.now_ns = head.now_ns;
-        if sample {
-            thread.latest_window = u64::from(head.window);
-        }
         thread.ended = [reason::EXIT, reason::EXEC].contains(&(head.reason as usize));
         if thread.ended {
             for raw in loops {
