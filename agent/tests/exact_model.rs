@@ -9,7 +9,7 @@ use std::sync::Arc;
 use loopscope::{
     decode::Record,
     identity::Process,
-    model::{LoopWindow, Model, totals::EMPTY_LOOP},
+    model::{LoopWindow, Model},
 };
 use loopscope_probe::{Head, Loop, kind, result};
 
@@ -27,7 +27,7 @@ fn slot(now_ns: u64, ready: u32, empty: u32) -> Record {
         events: u64::from(ready),
         wait_ns: waits * 1000,
         last_exit_ns: now_ns - 10,
-        ..EMPTY_LOOP
+        ..Loop::EMPTY
     };
     let kind = u32::try_from(kind::LOOPS).unwrap();
     let head = Head { kind, now_ns, born_ns: 5, tgid: 7, tid: 7, ..Head::default() };

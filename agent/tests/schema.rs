@@ -1,9 +1,5 @@
 //! The JSON documents against docs/schema, and the CSV against the JSON: what scripts depend on.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test reports by its panic, in its helpers too"
-)]
+#![expect(clippy::unwrap_used, reason = "a test reports by its panic, in its helpers too")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -9,7 +9,8 @@ use core::ptr;
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::error;
 use loopscope_probe::{
-    CTL_ERRNO_COLUMNS, CTL_ERRNOS, CTL_FLAG_BITS, CTL_SLOTS, Ctl, CtlTask, ctl_errno, ctl_op, lost, probe, reason, waitable,
+    CTL_ERRNO_COLUMNS, CTL_ERRNOS, CTL_FLAG_BITS, CTL_SLOTS, Ctl, CtlTask, ctl_errno, ctl_op, lost, probe,
+    reason, waitable,
 };
 
 use crate::{

@@ -1,7 +1,9 @@
 //! Last figures: what leaves through the ring buffer when a thread ends, executes, or runs out of slots.
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, Wait, kind, lost, probe, reason};
+use loopscope_probe::{
+    CTL_SLOTS, Ctl, CtlTask, Head, Loop, MoreLoops, Record, Task, Wait, kind, lost, probe, reason,
+};
 
 use crate::{
     counters, instance,
@@ -77,7 +79,7 @@ fn all(task: TaskPtr, why: usize) {
 
 /// Sends a thread's first loop; it carries the thread's end even where the slot is free.
 #[inline(always)]
-fn first(record: &Task, why: usize) {
+pub fn first(record: &Task, why: usize) {
     send::<Loop>(kind::LOOPS, why, &record.first, |head| waits(head, record));
 }
 

@@ -180,6 +180,48 @@ pub struct Loop {
     pub nfds_per_wait: [u32; COUNT_BUCKETS],
 }
 
+impl Loop {
+    /// A slot that is free.
+    pub const EMPTY: Loop = Loop {
+        waitable: 0,
+        generation: 0,
+        last_exit_ns: 0,
+        thread_wait_ns: 0,
+        wait_ns: 0,
+        inherited_ns: 0,
+        busy_ns: 0,
+        other_wait_ns: 0,
+        events: 0,
+        wait_max_ns: Max { current: 0, previous: 0 },
+        busy_max_ns: Max { current: 0, previous: 0 },
+        events_max: Max { current: 0, previous: 0 },
+        overrun_ns: 0,
+        overrun_max_ns: Max { current: 0, previous: 0 },
+        nfds: 0,
+        nfds_max: Max { current: 0, previous: 0 },
+        bytes_in: 0,
+        bytes_out: 0,
+        scratch: 0,
+        closed: 0,
+        window: 0,
+        previous_window: 0,
+        epoch: 0,
+        mechanism: 0,
+        fd: 0,
+        asked: 0,
+        streak: 0,
+        highest: 0,
+        results: [0; result::NAMES.len()],
+        timeouts: [0; timeout::NAMES.len()],
+        saturated: 0,
+        wait: [0; TIME_BUCKETS],
+        busy: [0; TIME_BUCKETS],
+        events_per_wait: [0; COUNT_BUCKETS],
+        overrun: [0; TIME_BUCKETS],
+        nfds_per_wait: [0; COUNT_BUCKETS],
+    };
+}
+
 /// The record of a thread that waits: BPF task storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -220,4 +220,3 @@ numbers! {
         EVICT = "evict",
     }
 }
-

@@ -59,7 +59,9 @@ pub fn enter(ctx: &BtfTracePointContext) {
     let a2: u64 = kernel::field(regs, &REGS_ARG2);
     let a3: u64 = kernel::field(regs, &REGS_ARG3);
     match probe {
-        probe::EPOLL_WAIT | probe::EPOLL_PWAIT | probe::EPOLL_PWAIT2 => epoll::enter(ctx, probe, [a0, a2, a3]),
+        probe::EPOLL_WAIT | probe::EPOLL_PWAIT | probe::EPOLL_PWAIT2 => {
+            epoll::enter(ctx, probe, [a0, a2, a3])
+        }
         probe::POLL | probe::PPOLL => poll::enter(ctx, probe, [a1, a2]),
         probe::SELECT | probe::PSELECT6 => {
             select::enter(ctx, probe, a0, [a1, a2, a3], kernel::field(regs, &REGS_ARG4));

@@ -7,8 +7,8 @@ use loopscope_probe::{probe, timeout, waitable};
 use crate::{
     epoll, filter, instance,
     kernel::{
-        self, AGENT_EPFD, FILE_F_OP, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_ENOSYS, REGS_NUMBER,
-        REGS_RETURN, TaskIter, TaskPtr,
+        self, AGENT_EPFD, FILE_F_OP, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_ENOSYS,
+        REGS_NUMBER, REGS_RETURN, TaskIter, TaskPtr,
     },
     poll, select,
     storage::reader,

@@ -38,7 +38,8 @@ fn call(task: TaskPtr, record: &Task, n: u64, sets: [u64; 3], timeout: Timeout) 
     let scanned = if n < size { n } else { size };
     let given = u32::from(sets[0] != 0) + u32::from(sets[1] != 0) + u32::from(sets[2] != 0);
     let bytes = (scanned + 63) / 64 * 8 * given;
-    let highest = if record.sequence & SAMPLE_MASK == 0 { highest(sets[0], sets[1], sets[2], scanned) } else { 0 };
+    let highest =
+        if record.sequence & SAMPLE_MASK == 0 { highest(sets[0], sets[1], sets[2], scanned) } else { 0 };
     Call {
         mechanism: mechanism::SELECT as u32,
         fd: -1,

@@ -177,7 +177,11 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
         pause(task, record);
         return;
     }
-    if ret < 0 && ret != INTERRUPTED && record.wait.waitable > waitable::LAST && !instance::is_epoll(record.wait.waitable) {
+    if ret < 0
+        && ret != INTERRUPTED
+        && record.wait.waitable > waitable::LAST
+        && !instance::is_epoll(record.wait.waitable)
+    {
         record.wait.waitable = waitable::NO_INSTANCE;
         record.wait.generation = 0;
         record.wait.slot = Wait::NO_SLOT;
@@ -349,6 +353,13 @@ fn take<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task) -> u32 {
     if slot != Wait::NO_SLOT {
         return slot;
     }
+    if record.wait.waitable > waitable::LAST && is_passing(&record.first) {
+        // The first slot is the cheap one: Rust's runtime polls once before main, and then the program's loop comes.
+        bump(&mut record.sequence);
+        flush::first(record, reason::EVICT);
+        kernel::copy(&raw mut record.first, &raw const EMPTY);
+        bump(&mut record.sequence);
+    }
     if record.first.waitable == waitable::FREE {
         name(&mut record.first, &record.wait);
         return 0;
@@ -368,6 +379,15 @@ fn take<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task) -> u32 {
     }
     evict(ctx, task, record, more)
 }
+
+/// Whether a slot is of poll or select calls that are no loop.
+#[inline(always)]
+fn is_passing(slot: &Loop) -> bool {
+    slot.waitable >= waitable::POLL && slot.waitable <= waitable::LAST && slot.streak < LOOP_WAITS
+}
+
+/// A slot that is free.
+static EMPTY: Loop = Loop::EMPTY;
 
 /// Sends all further loops of a thread to user space and starts them anew with the current one.
 #[inline(always)]

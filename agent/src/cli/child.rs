@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, set_child_subreaper, wait,
+};
 
 use super::Failure;
 
@@ -33,9 +35,9 @@ impl Watched {
             let stderr = std::io::stderr().as_fd().try_clone_to_owned().context("cannot share stderr")?;
             command.stdout(Stdio::from(stderr));
         }
-        let child = command
-            .spawn()
-            .map_err(|error| Failure::bad_input(format!("cannot run {}: {error}", program.to_string_lossy())))?;
+        let child = command.spawn().map_err(|error| {
+            Failure::bad_input(format!("cannot run {}: {error}", program.to_string_lossy()))
+        })?;
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("cannot wait for the command")?;
         Ok(Watched { child, pidfd })

@@ -95,7 +95,12 @@ impl Selection {
     fn keeps(&self, looped: &LoopWindow) -> bool {
         let named = self.comms.as_ref().is_none_or(|comms| comms.is_match(&looped.thread.comm));
         let placed = self.paths.is_empty()
-            || looped.thread.process.cgroups.iter().any(|own| self.paths.iter().any(|path| Path::new(own).starts_with(path)));
+            || looped
+                .thread
+                .process
+                .cgroups
+                .iter()
+                .any(|own| self.paths.iter().any(|path| Path::new(own).starts_with(path)));
         named && placed
     }
 }

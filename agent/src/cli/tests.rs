@@ -1,7 +1,5 @@
 //! Claims about how the command line is read.
 
-use std::time::Duration;
-
 use super::*;
 use crate::report::Format;
 
@@ -24,7 +22,7 @@ fn the_definition_is_sound() {
 #[test]
 fn a_report_without_options_has_the_documented_defaults() {
     let Command::Report(report) = read(&["report"]) else { panic!("not a report") };
-    assert_eq!((report.duration, report.format), (Duration::from_secs(10), Format::Table));
+    assert_eq!((report.duration, report.format), (None, Format::Table));
     assert!(report.filters.is_empty() && report.filters.comm_matcher().unwrap().is_none());
     assert_eq!((report.kernel.backend, report.kernel.probe_log), (Backend::Auto, ProbeLog::Off));
     assert_eq!(report.kernel.btf, None);

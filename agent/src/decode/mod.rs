@@ -21,7 +21,10 @@ impl Record {
     /// What precedes the record.
     pub fn head(&self) -> &Head {
         match self {
-            Record::Loops(head, _) | Record::Ctls(head, _) | Record::Counters(head, _) | Record::Born(head) => head,
+            Record::Loops(head, _)
+            | Record::Ctls(head, _)
+            | Record::Counters(head, _)
+            | Record::Born(head) => head,
         }
     }
 }
@@ -50,7 +53,9 @@ pub enum Damaged {
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Damaged::Short { found, expected } => write!(f, "a record of {expected} bytes ends after {found}"),
+            Damaged::Short { found, expected } => {
+                write!(f, "a record of {expected} bytes ends after {found}")
+            }
             Damaged::Size { kind, size } => write!(f, "a record of kind {kind} cannot have {size} bytes"),
             Damaged::Kind(kind) => write!(f, "there is no record of kind {kind}"),
         }
@@ -146,7 +151,13 @@ mod tests {
 
     #[test]
     fn a_size_that_the_kind_cannot_have_is_refused() {
-        for (kind, size) in [(kind::LOOPS, 200), (kind::CTLS, 161), (kind::COUNTERS, 160), (kind::BORN, 168), (kind::LOOPS, 0)] {
+        for (kind, size) in [
+            (kind::LOOPS, 200),
+            (kind::CTLS, 161),
+            (kind::COUNTERS, 160),
+            (kind::BORN, 168),
+            (kind::LOOPS, 0),
+        ] {
             let error = record(&bytes(kind, size, 4096)).unwrap_err();
             assert_eq!(error, Damaged::Size { kind: kind as u32, size: size as u32 });
         }

@@ -84,7 +84,10 @@ fn btf_fact(path: &Path) -> Fact {
     let (value, ok) = match fs::metadata(path) {
         Ok(file) => (format!("{}, {} bytes", path.display(), file.len()), true),
         Err(error) => (
-            format!("{}: {error}; give another file by --btf, or use a kernel with CONFIG_DEBUG_INFO_BTF", path.display()),
+            format!(
+                "{}: {error}; give another file by --btf, or use a kernel with CONFIG_DEBUG_INFO_BTF",
+                path.display()
+            ),
             false,
         ),
     };
@@ -95,7 +98,9 @@ fn btf_fact(path: &Path) -> Fact {
 fn lockdown(text: Option<&str>) -> Fact {
     let level = text.and_then(|text| text.split('[').nth(1)?.split(']').next());
     let (value, ok) = match level {
-        Some("confidentiality") => ("confidentiality: forbids reading kernel memory, which the probes need", false),
+        Some("confidentiality") => {
+            ("confidentiality: forbids reading kernel memory, which the probes need", false)
+        }
         Some("integrity") => ("integrity: the probes may read kernel memory", true),
         Some(level) => (level, true),
         None => ("unknown (securityfs is not mounted)", true),

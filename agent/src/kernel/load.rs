@@ -125,7 +125,8 @@ impl Kernel {
         if !options.watched.cgroups.is_empty() && !globals.has_cgroups() {
             bail!("cannot filter by cgroup on this kernel: {}", globals.missing.join("; "));
         }
-        let btf = Btf::parse_file(path, aya::Endianness::default()).with_context(|| format!("cannot use {}", path.display()))?;
+        let btf = Btf::parse_file(path, aya::Endianness::default())
+            .with_context(|| format!("cannot use {}", path.display()))?;
         let mut ebpf = load_object(options, &globals, &btf, epoll)?;
         fill_filters(&mut ebpf, &options.watched)?;
         load_iterators(&mut ebpf, &btf)?;
@@ -135,7 +136,9 @@ impl Kernel {
         let events = RingBuf::try_from(events)?;
         let log = match options.log_level {
             0 => None,
-            _ => Some(EbpfLogger::init_with_logger(&mut ebpf, Stderr).context("cannot read the probes' log")?),
+            _ => {
+                Some(EbpfLogger::init_with_logger(&mut ebpf, Stderr).context("cannot read the probes' log")?)
+            }
         };
         drop(btf);
         release_memory();
@@ -154,12 +157,18 @@ fn release_memory() {
 
 /// Parses the object, creates its maps and injects the globals.
 fn load_object(options: &Options, globals: &Globals, btf: &Btf, epoll: BorrowedFd<'_>) -> Result<Ebpf> {
-    let cpus = u32::try_from(aya::util::nr_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?)?;
+    let cpus =
+        u32::try_from(aya::util::nr_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?)?;
     let pids = u32::try_from(options.watched.pids.len())?;
     let cgroups = u32::try_from(options.watched.cgroups.len())?;
     let epoll = u32::try_from(epoll.as_raw_fd())?;
     let mut values = globals.values.clone();
-    values.extend([("CPUS", cpus), ("AGENT_EPFD", epoll), ("FILTER_PIDS", pids), ("FILTER_CGROUPS", cgroups)]);
+    values.extend([
+        ("CPUS", cpus),
+        ("AGENT_EPFD", epoll),
+        ("FILTER_PIDS", pids),
+        ("FILTER_CGROUPS", cgroups),
+    ]);
     values.push(("FILTER_TREE", options.watched.descendants.into()));
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).allow_unsupported_maps();
@@ -187,7 +196,8 @@ fn replacement() -> Result<Option<Vec<u8>>> {
 
 /// Writes the filters; before anything is attached, so that no update disturbs a probe.
 fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
-    let mut pids: HashMap<_, u32, u32> = ebpf.map_mut("PIDS").context("the probe object has no map PIDS")?.try_into()?;
+    let mut pids: HashMap<_, u32, u32> =
+        ebpf.map_mut("PIDS").context("the probe object has no map PIDS")?.try_into()?;
     for pid in &watched.pids {
         pids.insert(pid, 1, 0).context("cannot tell the probes which processes to watch")?;
     }
@@ -202,9 +212,13 @@ fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
 /// Loads the programs that read the records; without them there is nothing to show.
 fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
     for name in ["sample", "seed"] {
-        let program: &mut Iter =
-            ebpf.program_mut(name).with_context(|| format!("the probe object has no program {name}"))?.try_into()?;
-        program.load("task", btf).map_err(|error| anyhow!("the kernel refuses the iterator {name}: {}", explain(&error)))?;
+        let program: &mut Iter = ebpf
+            .program_mut(name)
+            .with_context(|| format!("the probe object has no program {name}"))?
+            .try_into()?;
+        program
+            .load("task", btf)
+            .map_err(|error| anyhow!("the kernel refuses the iterator {name}: {}", explain(&error)))?;
     }
     Ok(())
 }

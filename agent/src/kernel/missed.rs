@@ -19,7 +19,12 @@ pub fn of(fd: BorrowedFd<'_>) -> u64 {
     // SAFETY: the command reads a bpf_attr of the given size and writes at most info_len bytes to `info`, which lives
     // through the call. With all array pointers in it null, it follows none.
     let failed = unsafe {
-        libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_OBJ_GET_INFO_BY_FD as u32, &raw mut attr, size_of::<bpf_attr>())
+        libc::syscall(
+            libc::SYS_bpf,
+            bpf_cmd::BPF_OBJ_GET_INFO_BY_FD as u32,
+            &raw mut attr,
+            size_of::<bpf_attr>(),
+        )
     };
     if failed == 0 { info.recursion_misses } else { 0 }
 }

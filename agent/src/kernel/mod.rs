@@ -87,8 +87,10 @@ impl Kernel {
 
 /// Runs the iterator program `name` over all tasks and appends what it writes to `buffer`.
 fn read_iterator(ebpf: &mut Ebpf, name: &str, buffer: &mut Vec<u8>) -> Result<()> {
-    let program: &mut Iter =
-        ebpf.program_mut(name).with_context(|| format!("the probe object has no program {name}"))?.try_into()?;
+    let program: &mut Iter = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the probe object has no program {name}"))?
+        .try_into()?;
     let link = program.attach()?;
     let mut file = program.take_link(link)?.into_file()?;
     file.read_to_end(buffer)?;

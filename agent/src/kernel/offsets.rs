@@ -39,7 +39,9 @@ pub fn globals(path: &Path) -> Result<Globals> {
         match btf.field_any(row.structure, row.paths) {
             Ok(field) => values.push((row.global, field.offset)),
             Err(error) if error.is_absent() && !row.essential => missing.push(error.to_string()),
-            Err(error) => return Err(error).context(format!("{} does not describe this kernel", path.display())),
+            Err(error) => {
+                return Err(error).context(format!("{} does not describe this kernel", path.display()));
+            }
         }
     }
     Ok(Globals { values, missing })

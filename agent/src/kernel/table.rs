@@ -92,13 +92,19 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         index: probe::EPOLL_PWAIT,
-        hook: Hook::Syscall(&[("sys_enter_epoll_pwait", "enter_epoll"), ("sys_exit_epoll_pwait", "exit_wait")]),
+        hook: Hook::Syscall(&[
+            ("sys_enter_epoll_pwait", "enter_epoll"),
+            ("sys_exit_epoll_pwait", "exit_wait"),
+        ]),
         lost_without: "loops that wait by epoll_pwait (Go, libuv, and all on arm64)",
         essential: true,
     },
     Probe {
         index: probe::EPOLL_PWAIT2,
-        hook: Hook::Syscall(&[("sys_enter_epoll_pwait2", "enter_epoll"), ("sys_exit_epoll_pwait2", "exit_wait")]),
+        hook: Hook::Syscall(&[
+            ("sys_enter_epoll_pwait2", "enter_epoll"),
+            ("sys_exit_epoll_pwait2", "exit_wait"),
+        ]),
         lost_without: "loops that wait by epoll_pwait2 (Linux 5.11 and later)",
         essential: false,
     },
@@ -203,7 +209,8 @@ mod registers {
 #[cfg(target_arch = "aarch64")]
 mod registers {
     pub const NUMBER: &[&str] = &["syscallno"];
-    pub const ARGUMENTS: [&[&str]; 5] = [&["orig_x0"], &["regs[1]"], &["regs[2]"], &["regs[3]"], &["regs[4]"]];
+    pub const ARGUMENTS: [&[&str]; 5] =
+        [&["orig_x0"], &["regs[1]"], &["regs[2]"], &["regs[3]"], &["regs[4]"]];
     pub const RETURN: &[&str] = &["regs[0]"];
     /// TIF_32BIT is bit 22 of it.
     pub const COMPAT: &[&str] = &["thread_info.flags"];
@@ -211,11 +218,13 @@ mod registers {
 
 /// Constants of the architecture that the programs need: (global, value).
 #[cfg(target_arch = "x86_64")]
-pub const NUMBERS: &[(&str, u32)] = &[("TASK_COMPAT_BIT", 1), ("COMPAT_ARM", 0), ("REGS_ENOSYS", 1), ("WEAK_MEMORY", 0)];
+pub const NUMBERS: &[(&str, u32)] =
+    &[("TASK_COMPAT_BIT", 1), ("COMPAT_ARM", 0), ("REGS_ENOSYS", 1), ("WEAK_MEMORY", 0)];
 
 /// As above.
 #[cfg(target_arch = "aarch64")]
-pub const NUMBERS: &[(&str, u32)] = &[("TASK_COMPAT_BIT", 22), ("COMPAT_ARM", 1), ("REGS_ENOSYS", 0), ("WEAK_MEMORY", 1)];
+pub const NUMBERS: &[(&str, u32)] =
+    &[("TASK_COMPAT_BIT", 22), ("COMPAT_ARM", 1), ("REGS_ENOSYS", 0), ("WEAK_MEMORY", 1)];
 
 /// The system calls that are observed: (number, [`probe`]); arch/x86/entry/syscalls/syscall_64.tbl.
 #[cfg(target_arch = "x86_64")]
@@ -270,7 +279,12 @@ mod tests {
         assert_eq!(indices.len(), PROBES.len());
         let table = probe_of_call();
         for probe in PROBES.iter().filter(|probe| matches!(probe.hook, Hook::Syscall(_))) {
-            assert_eq!(table.iter().filter(|index| usize::from(**index) == probe.index).count(), 1, "{}", probe.name());
+            assert_eq!(
+                table.iter().filter(|index| usize::from(**index) == probe.index).count(),
+                1,
+                "{}",
+                probe.name()
+            );
         }
     }
 

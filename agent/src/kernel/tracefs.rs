@@ -44,5 +44,7 @@ fn mount_privately() -> Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("cannot keep the mount of tracefs to ourselves")?;
     mount("tracefs", PLACES[0], "tracefs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
-        .with_context(|| format!("cannot mount tracefs on {}: does the kernel have CONFIG_FTRACE_SYSCALLS?", PLACES[0]))
+        .with_context(|| {
+            format!("cannot mount tracefs on {}: does the kernel have CONFIG_FTRACE_SYSCALLS?", PLACES[0])
+        })
 }

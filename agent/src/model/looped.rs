@@ -5,7 +5,7 @@ use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, waitable};
 
 use super::{
     Thread, Waitable,
-    totals::{EMPTY_LOOP, Packed, Totals},
+    totals::{self, Packed, Totals},
 };
 
 /// Largest values of a window, in the units of [`Loop`].
@@ -113,6 +113,9 @@ impl LoopState {
     /// Takes in a reading of the slot. `sampled` is the window number of the thread's last reading by the iterator:
     /// largest values of that window and later are new.
     pub fn advance(&mut self, raw: &Loop, sampled: u64) {
+        if self.raw.as_deref().is_some_and(|old| !totals::continues(old, raw)) {
+            self.evicted();
+        }
         self.totals.advance(self.raw.as_deref(), raw);
         let largest = |max: &Max| {
             let current = if u64::from(raw.window) >= sampled { max.current } else { 0 };
@@ -142,7 +145,7 @@ impl LoopState {
         self.last = Some((self.window_totals().pack(), times));
         self.raw = None;
         self.base = None;
-        self.totals = Box::default();
+        *self.totals = Totals::default();
     }
 
     /// What was counted in the window.
@@ -202,7 +205,7 @@ impl LoopState {
 
     /// Times since the slot was first seen, the state that it is in now included; and that state.
     fn times(&self, thread: &Thread, of: Waitable) -> (Times, Now) {
-        let raw = self.raw.as_deref().unwrap_or(&EMPTY_LOOP);
+        let raw = self.raw.as_deref().unwrap_or(&Loop::EMPTY);
         let mut times = Times {
             wait_ns: self.carried.wait_ns + raw.wait_ns + raw.inherited_ns,
             busy_ns: self.carried.busy_ns + raw.busy_ns,
@@ -233,7 +236,14 @@ impl LoopState {
 
     /// The window. `waiters`: threads that waited on the instance within it. `reused`: the kernel gave its address
     /// to another instance.
-    pub fn window(&self, thread: &Thread, of: Waitable, instance: Option<u64>, waiters: usize, reused: bool) -> LoopWindow {
+    pub fn window(
+        &self,
+        thread: &Thread,
+        of: Waitable,
+        instance: Option<u64>,
+        waiters: usize,
+        reused: bool,
+    ) -> LoopWindow {
         let (times, now) = match &self.last {
             Some((_, times)) => (*times, Now::Neither),
             None => {

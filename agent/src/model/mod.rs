@@ -318,7 +318,9 @@ impl Model {
     /// The newest generation seen at each address: older ones are gone.
     fn newest(&self) -> HashMap<u64, u64> {
         let mut newest = HashMap::new();
-        for (_, waitable) in self.loops.keys().chain(self.ctls.keys()).filter(|(_, waitable)| waitable.is_instance()) {
+        for (_, waitable) in
+            self.loops.keys().chain(self.ctls.keys()).filter(|(_, waitable)| waitable.is_instance())
+        {
             let generation = newest.entry(waitable.address).or_insert(waitable.generation);
             *generation = waitable.generation.max(*generation);
         }
@@ -359,7 +361,9 @@ impl Model {
             (!closed).then_some((state.tgid, state.fd, *waitable))
         });
         let mut holders: HashMap<(u32, i32), Waitable> = HashMap::new();
-        for (tgid, fd, waitable) in loops.chain(ctls).filter(|(_, fd, waitable)| *fd >= 0 && waitable.is_instance()) {
+        for (tgid, fd, waitable) in
+            loops.chain(ctls).filter(|(_, fd, waitable)| *fd >= 0 && waitable.is_instance())
+        {
             let held = holders.entry((tgid, fd)).or_insert(waitable);
             if waitable.generation > held.generation {
                 *held = waitable;

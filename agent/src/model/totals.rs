@@ -7,7 +7,11 @@ use loopscope_probe::{
 };
 
 /// Adds to each sum the difference between two readings of a u32 counter that wraps.
-fn add<'a, const N: usize>(sums: &mut [u64; N], old: impl IntoIterator<Item = &'a u32>, new: impl IntoIterator<Item = &'a u32>) {
+fn add<'a, const N: usize>(
+    sums: &mut [u64; N],
+    old: impl IntoIterator<Item = &'a u32>,
+    new: impl IntoIterator<Item = &'a u32>,
+) {
     for ((sum, old), new) in sums.iter_mut().zip(old).zip(new) {
         *sum += u64::from(new.wrapping_sub(*old));
     }
@@ -77,7 +81,7 @@ impl Default for Totals {
 impl Totals {
     /// Adds what happened between two readings of the same slot; `old` None: since the slot was taken.
     pub fn advance(&mut self, old: Option<&Loop>, new: &Loop) {
-        let zero = EMPTY_LOOP;
+        let zero = Loop::EMPTY;
         let old = old.unwrap_or(&zero);
         add(&mut self.results, &old.results, &new.results);
         add(&mut self.timeouts, &old.timeouts, &new.timeouts);
@@ -138,13 +142,20 @@ impl Totals {
             nfds_per_wait,
         } = self;
         let scalars = [saturated, events, wait_ns, busy_ns, overrun_ns, nfds];
-        let lists: [&mut [u64]; 8] = [results, timeouts, bytes, wait, busy, events_per_wait, overrun, nfds_per_wait];
+        let lists: [&mut [u64]; 8] =
+            [results, timeouts, bytes, wait, busy, events_per_wait, overrun, nfds_per_wait];
         scalars.into_iter().chain(lists.into_iter().flatten())
     }
 
     /// The same in little room: of some 530 counts most are zero, all the more in a thread that lived for moments.
     pub fn pack(mut self) -> Packed {
-        Packed((0_u16..).zip(self.counts_mut()).filter(|(_, count)| **count > 0).map(|(i, count)| (i, *count)).collect())
+        Packed(
+            (0_u16..)
+                .zip(self.counts_mut())
+                .filter(|(_, count)| **count > 0)
+                .map(|(i, count)| (i, *count))
+                .collect(),
+        )
     }
 
     /// All completed waits: the sum of their results.
@@ -171,45 +182,18 @@ impl Packed {
     }
 }
 
-/// A slot that was just taken.
-pub const EMPTY_LOOP: Loop = Loop {
-    waitable: 0,
-    generation: 0,
-    last_exit_ns: 0,
-    thread_wait_ns: 0,
-    wait_ns: 0,
-    inherited_ns: 0,
-    busy_ns: 0,
-    other_wait_ns: 0,
-    events: 0,
-    wait_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
-    busy_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
-    events_max: loopscope_probe::Max { current: 0, previous: 0 },
-    overrun_ns: 0,
-    overrun_max_ns: loopscope_probe::Max { current: 0, previous: 0 },
-    nfds: 0,
-    nfds_max: loopscope_probe::Max { current: 0, previous: 0 },
-    bytes_in: 0,
-    bytes_out: 0,
-    scratch: 0,
-    closed: 0,
-    window: 0,
-    previous_window: 0,
-    epoch: 0,
-    mechanism: 0,
-    fd: -1,
-    asked: 0,
-    streak: 0,
-    highest: 0,
-    results: [0; result::NAMES.len()],
-    timeouts: [0; timeout::NAMES.len()],
-    saturated: 0,
-    wait: [0; TIME_BUCKETS],
-    busy: [0; TIME_BUCKETS],
-    events_per_wait: [0; COUNT_BUCKETS],
-    overrun: [0; TIME_BUCKETS],
-    nfds_per_wait: [0; COUNT_BUCKETS],
-};
+/// Whether `new` is a later reading of the same slot as `old`, rather than of one that was emptied in between without
+/// word of it (the record of its eviction was lost): no count has fallen.
+pub fn continues(old: &Loop, new: &Loop) -> bool {
+    let grew =
+        |old: &[u32], new: &[u32]| old.iter().zip(new).all(|(old, new)| new.wrapping_sub(*old) < 1 << 31);
+    grew(&old.results, &new.results)
+        && grew(&old.timeouts, &new.timeouts)
+        && grew(&old.wait, &new.wait)
+        && new.events >= old.events
+        && new.wait_ns >= old.wait_ns
+        && new.busy_ns >= old.busy_ns
+}
 
 /// The epoll_ctl calls on an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -277,8 +261,8 @@ mod tests {
 
     #[test]
     fn counts_that_wrapped_go_on_growing() {
-        let old = Loop { saturated: u32::MAX, ..EMPTY_LOOP };
-        let new = Loop { saturated: 4, ..EMPTY_LOOP };
+        let old = Loop { saturated: u32::MAX, ..Loop::EMPTY };
+        let new = Loop { saturated: 4, ..Loop::EMPTY };
         let mut totals = Totals::default();
         totals.advance(Some(&old), &new);
         assert_eq!(totals.saturated, 5);

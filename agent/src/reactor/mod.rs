@@ -16,7 +16,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::{
     event::{EventfdFlags, epoll, eventfd},
-    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime},
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    },
 };
 
 pub use watch::Watch;
@@ -112,7 +115,8 @@ impl Reactor {
             signals: SignalFd::with_flags(&asked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
                 .context("cannot take signals by a descriptor")?,
             waker: Arc::new(
-                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("cannot make an eventfd")?,
+                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                    .context("cannot make an eventfd")?,
             ),
         };
         reactor.add(reactor.tick.as_fd(), Source::Tick)?;
@@ -194,7 +198,10 @@ impl Reactor {
             Source::Waker => drain(&self.waker).then_some(Event::Woken),
             Source::Signal => {
                 let info = self.signals.read_signal().context("cannot read a signal")?;
-                info.map(|info| Event::Signal { number: info.ssi_signo.cast_signed(), directed: info.ssi_code <= 0 })
+                info.map(|info| Event::Signal {
+                    number: info.ssi_signo.cast_signed(),
+                    directed: info.ssi_code <= 0,
+                })
             }
             Source::Child => Some(Event::Child),
             Source::Records => Some(Event::Records),

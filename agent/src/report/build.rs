@@ -4,8 +4,8 @@
 use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, mechanism, result, timeout};
 
 use super::document::{
-    CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism, ProbeRow,
-    Results, Seconds, State, Time, Timeouts,
+    CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
+    ProbeRow, Results, Seconds, State, Time, Timeouts,
 };
 use crate::{
     kernel::ProbeState,
@@ -175,5 +175,9 @@ pub fn probe_rows(probes: &[ProbeState], counters: &Counters) -> Vec<ProbeRow> {
 /// A note for each probe that is not attached, but for those that this kernel has no call for.
 pub fn notes(probes: &[ProbeState]) -> Vec<String> {
     let failed = probes.iter().filter_map(|state| Some((state.probe, state.error()?)));
-    failed.map(|(probe, error)| format!("{} is not watched ({error}): not seen are {}", probe.name(), probe.lost_without)).collect()
+    failed
+        .map(|(probe, error)| {
+            format!("{} is not watched ({error}): not seen are {}", probe.name(), probe.lost_without)
+        })
+        .collect()
 }
