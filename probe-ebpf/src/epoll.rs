@@ -4,8 +4,8 @@ use aya_ebpf::EbpfContext;
 use loopscope_probe::{mechanism, probe, waitable};
 
 use crate::{
-    counters, instance, kernel,
-    wait::{self, Call, Sets, Timeout},
+    call::{Call, Sets, Timeout},
+    counters, instance, kernel, wait,
 };
 
 /// Entry of one of them, with its descriptor, maxevents and time-out.

@@ -8,6 +8,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod call;
 mod counters;
 mod ctl;
 mod epoll;
@@ -20,7 +21,9 @@ mod raw;
 mod sample;
 mod seed;
 mod select;
+mod slot;
 mod storage;
+mod tally;
 mod wait;
 
 use core::ffi::c_void;

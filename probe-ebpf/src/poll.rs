@@ -4,8 +4,8 @@ use aya_ebpf::EbpfContext;
 use loopscope_probe::{mechanism, probe, waitable};
 
 use crate::{
-    counters, kernel,
-    wait::{self, Call, Sets, Timeout},
+    call::{Call, Sets, Timeout},
+    counters, kernel, wait,
 };
 
 /// More entries than this no process can pass (the kernel's nr_open is at most 2^30, its default 2^20); it keeps the

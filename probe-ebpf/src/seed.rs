@@ -5,6 +5,7 @@
 use loopscope_probe::{probe, timeout, waitable};
 
 use crate::{
+    call::{Call, Timeout},
     epoll, filter, instance,
     kernel::{
         self, AGENT_EPFD, FILE_F_OP, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_ENOSYS,
@@ -12,7 +13,7 @@ use crate::{
     },
     poll, select,
     storage::reader,
-    wait::{self, Call, Timeout},
+    wait,
 };
 
 /// What a system call's return register holds on x86-64 until the call ends.

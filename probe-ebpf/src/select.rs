@@ -7,9 +7,10 @@ use aya_ebpf::EbpfContext;
 use loopscope_probe::{Task, histogram, mechanism, probe, waitable};
 
 use crate::{
+    call::{Call, Sets, Timeout},
     counters, instance, kernel,
     kernel::TaskPtr,
-    wait::{self, Call, Sets, Timeout},
+    wait,
 };
 
 /// Longs of a full fd_set: FD_SETSIZE is 1024.

@@ -1,0 +1,161 @@
+//! What a busy time and a wait add to their loop's slot: counts, sums, largest values, histograms. Constant work; the
+//! caller has opened the record's sequence word.
+
+use core::ptr;
+
+use loopscope_probe::{
+    LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait,
+    histogram::{COUNT_BUCKETS, TIME_BUCKETS, count_bucket, time_bucket},
+    lost, result, timeout, waitable,
+};
+
+use crate::{counters, kernel, wait::INTERRUPTED};
+
+/// `to - from`; a negative difference becomes 0 and is counted.
+#[inline(always)]
+pub fn elapsed(from: u64, to: u64) -> u64 {
+    if to < from {
+        counters::lost(lost::CLAMPED);
+        return 0;
+    }
+    to - from
+}
+
+/// Starts a new window of largest values when the reader has begun one.
+#[inline(always)]
+fn roll(looped: &mut Loop, window: u32) {
+    if looped.window == window {
+        return;
+    }
+    looped.previous_window = looped.window;
+    looped.window = window;
+    let Loop { wait_max_ns, busy_max_ns, events_max, overrun_max_ns, nfds_max, .. } = looped;
+    for max in [wait_max_ns, busy_max_ns, events_max, overrun_max_ns, nfds_max] {
+        max.previous = max.current;
+        max.current = 0;
+    }
+}
+
+/// Takes a value into a [`Max`].
+#[inline(always)]
+fn raise(max: &mut Max, value: u64) {
+    if value > max.current {
+        max.current = value;
+    }
+}
+
+/// Adds one to a bucket; `i` is below N by construction. The way over memory makes it unknown to the verifier: see
+/// [`Loop::scratch`].
+#[inline(always)]
+fn bucket<const N: usize>(buckets: &mut [u32; N], scratch: &mut u32, i: usize) {
+    // SAFETY: a reference is valid for a volatile write and read.
+    let i = unsafe {
+        ptr::write_volatile(scratch, i as u32);
+        ptr::read_volatile(scratch) as usize
+    };
+    // SAFETY: below the length of the array.
+    let count = unsafe { buckets.get_unchecked_mut(kernel::below::<N>(i)) };
+    *count = count.wrapping_add(1);
+}
+
+/// A busy time ends: from the loop's last exit to now, less what the thread waited elsewhere in between.
+#[inline(always)]
+pub fn busy(looped: &mut Loop, now: u64, thread_wait_ns: u64, window: u32) {
+    if looped.last_exit_ns == 0 {
+        return;
+    }
+    if looped.waitable <= waitable::LAST && !is_loop(looped, now) {
+        return;
+    }
+    let other = thread_wait_ns.wrapping_sub(looped.thread_wait_ns);
+    let duration = elapsed(looped.last_exit_ns.wrapping_add(other), now);
+    roll(looped, window);
+    looped.other_wait_ns = looped.other_wait_ns.wrapping_add(other);
+    looped.busy_ns = looped.busy_ns.wrapping_add(duration);
+    raise(&mut looped.busy_max_ns, duration);
+    bucket::<TIME_BUCKETS>(&mut looped.busy, &mut looped.scratch, time_bucket(duration));
+}
+
+/// Whether poll or select calls are a loop as this one begins; a gap that is too long starts the count anew.
+#[inline(always)]
+fn is_loop(looped: &mut Loop, now: u64) -> bool {
+    if now.wrapping_sub(looped.last_exit_ns) > LOOP_GAP_NS {
+        looped.streak = 0;
+    }
+    looped.streak >= LOOP_WAITS
+}
+
+/// Bytes that the kernel has copied for a call that returned `ret`: (in, out). poll gives every entry's revents back
+/// even when a signal ended it, select nothing but a success (fs/select.c: do_sys_poll, core_sys_select).
+#[inline(always)]
+pub fn copied(wait: &Wait, ret: i64) -> (u64, u64) {
+    let out = ret >= 0 || (ret == INTERRUPTED && wait.waitable == waitable::POLL);
+    let all_in = ret >= 0 || ret == INTERRUPTED;
+    (if all_in { u64::from(wait.bytes_in) } else { 0 }, if out { u64::from(wait.bytes_out) } else { 0 })
+}
+
+/// A wait ends.
+#[inline(always)]
+pub fn complete(looped: &mut Loop, wait: &Wait, ret: i64, duration: u64, window: u32) {
+    looped.fd = wait.fd;
+    looped.asked = wait.asked;
+    if wait.inherited != 0 {
+        looped.inherited_ns = looped.inherited_ns.wrapping_add(duration);
+        return;
+    }
+    roll(looped, window);
+    looped.wait_ns = looped.wait_ns.wrapping_add(duration);
+    raise(&mut looped.wait_max_ns, duration);
+    bucket::<TIME_BUCKETS>(&mut looped.wait, &mut looped.scratch, time_bucket(duration));
+    if let Some(count) = looped.timeouts.get_mut(wait.timeout as usize) {
+        *count = count.wrapping_add(1);
+    }
+    let outcome = match ret {
+        1.. => result::READY,
+        0 if wait.timeout == timeout::ZERO as u32 => result::EMPTY,
+        0 => result::TIMEOUT,
+        INTERRUPTED => result::INTERRUPTED,
+        _ => result::ERROR,
+    };
+    if let Some(count) = looped.results.get_mut(outcome) {
+        *count = count.wrapping_add(1);
+    }
+    if ret >= 0 {
+        looped.events = looped.events.wrapping_add(ret as u64);
+        raise(&mut looped.events_max, ret as u64);
+        bucket::<COUNT_BUCKETS>(&mut looped.events_per_wait, &mut looped.scratch, count_bucket(ret as u32));
+    }
+    if wait.waitable > waitable::LAST {
+        if ret > 0 && ret as u32 == wait.asked {
+            looped.saturated = looped.saturated.wrapping_add(1);
+        }
+    } else if wait.waitable >= waitable::POLL {
+        scanned(looped, wait, ret);
+    }
+    if ret == 0 && wait.timeout == timeout::FINITE as u32 {
+        let overrun = duration.saturating_sub(wait.timeout_ns);
+        looped.overrun_ns = looped.overrun_ns.wrapping_add(overrun);
+        raise(&mut looped.overrun_max_ns, overrun);
+        bucket::<TIME_BUCKETS>(&mut looped.overrun, &mut looped.scratch, time_bucket(overrun));
+    }
+}
+
+/// What poll and select have beside other waits: sets that are copied and scanned.
+#[inline(always)]
+fn scanned(looped: &mut Loop, wait: &Wait, ret: i64) {
+    let (bytes_in, bytes_out) = copied(wait, ret);
+    looped.bytes_in = looped.bytes_in.wrapping_add(bytes_in);
+    looped.bytes_out = looped.bytes_out.wrapping_add(bytes_out);
+    if looped.streak < LOOP_WAITS {
+        looped.streak += 1;
+    }
+    if wait.highest > looped.highest {
+        looped.highest = wait.highest;
+    }
+    if ret >= 0 || ret == INTERRUPTED {
+        let nfds = u64::from(wait.asked);
+        looped.nfds = looped.nfds.wrapping_add(nfds);
+        raise(&mut looped.nfds_max, nfds);
+        bucket::<COUNT_BUCKETS>(&mut looped.nfds_per_wait, &mut looped.scratch, count_bucket(wait.asked));
+    }
+}
