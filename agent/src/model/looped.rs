@@ -116,6 +116,13 @@ impl LoopState {
         if self.raw.as_deref().is_some_and(|old| !totals::continues(old, raw)) {
             self.evicted();
         }
+        // Most loops of a host are idle in most samples.
+        if self.raw.as_deref().is_some_and(|old| totals::same(old, raw)) {
+            if let Some(old) = &mut self.raw {
+                old.closed = raw.closed;
+            }
+            return;
+        }
         self.totals.advance(self.raw.as_deref(), raw);
         let largest = |max: &Max| {
             let current = if u64::from(raw.window) >= sampled { max.current } else { 0 };
@@ -136,7 +143,10 @@ impl LoopState {
         self.mechanism = raw.mechanism;
         self.highest_fd = raw.highest.checked_sub(1);
         self.streak = raw.streak;
-        self.raw = Some(Box::new(*raw));
+        match &mut self.raw {
+            Some(old) => **old = *raw,
+            None => self.raw = Some(Box::new(*raw)),
+        }
     }
 
     /// The thread has ended: keeps the window's figures in little room, since many threads may end in one.

@@ -54,6 +54,8 @@ pub struct Thread {
     pub tgid: u32,
     /// Thread id as the host counts.
     pub tid: u32,
+    /// Both names, as the kernel has them.
+    names: ([u8; 16], [u8; 16]),
     /// Name of the process.
     pub comm: String,
     /// Name of the thread.
@@ -164,12 +166,13 @@ impl Model {
     /// Notes whose records these are.
     fn thread(&mut self, head: &Head, identify: &mut dyn FnMut(u32) -> Arc<Process>) {
         let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
-        let (comm, thread) = (name(&head.comm), name(&head.thread));
+        let names = (head.comm, head.thread);
         let known = self.threads.entry(key).or_insert_with(|| Thread {
             tgid: head.tgid,
             tid: head.tid,
-            comm: comm.clone(),
-            thread: thread.clone(),
+            names,
+            comm: name(&head.comm),
+            thread: name(&head.thread),
             process: identify(head.tgid),
             wait: Wait::default(),
             wait_ns: 0,
@@ -182,8 +185,9 @@ impl Model {
             known.latest_window = u64::from(head.window);
         }
         // At exec the head has the names of the record's making; what a pass has read since is newer.
-        if head.reason != reason::EXEC as u32 || known.now_ns == 0 {
-            (known.comm, known.thread) = (comm, thread);
+        if known.names != names && (head.reason != reason::EXEC as u32 || known.now_ns == 0) {
+            known.names = names;
+            (known.comm, known.thread) = (name(&head.comm), name(&head.thread));
         }
     }
 

@@ -195,6 +195,15 @@ pub fn continues(old: &Loop, new: &Loop) -> bool {
         && new.busy_ns >= old.busy_ns
 }
 
+/// Whether nothing happened between two readings of a slot: each entry and each exit moves one of these.
+pub fn same(old: &Loop, new: &Loop) -> bool {
+    old.last_exit_ns == new.last_exit_ns
+        && old.busy_ns == new.busy_ns
+        && old.results == new.results
+        && old.busy == new.busy
+        && (old.bytes_in, old.bytes_out) == (new.bytes_in, new.bytes_out)
+}
+
 /// The epoll_ctl calls on an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CtlTotals {
