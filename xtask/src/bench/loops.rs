@@ -42,8 +42,6 @@ struct Setting {
 struct Run {
     /// Waits a second, as counted by the loops.
     rate: f64,
-    /// Loops of other processes, which the agent saw too.
-    others: usize,
     /// The agent's CPU time per sample, us.
     cpu_us: f64,
     /// Its memory now and at most (VmRSS, VmHWM), bytes.
@@ -129,7 +127,7 @@ fn run(tools: &Tools, backend: Tool, setting: Setting, seconds: u32) -> Result<R
     loops.finish(Duration::from_secs(20))?;
 
     let mut loops = prepare()?;
-    let agent = tools.loopscope(backend)?;
+    let agent = tools.loopscope(backend, Some(loops.pid()))?;
     let watching = Instant::now();
     let watched = begin(&mut loops)?;
     until_half_way(watching);
@@ -146,8 +144,7 @@ fn run(tools: &Tools, backend: Tool, setting: Setting, seconds: u32) -> Result<R
     let seen = report.loops.iter().filter(|row| row.pid == pid).count();
     ensure!(seen == setting.loops as usize, "the report has {seen} loops of {}", setting.loops);
     let rate = done.waits / done.seconds;
-    let others = report.loops.len() - seen;
-    Ok(Run { rate, others, cpu_us, resident, peak, held, alone, watched })
+    Ok(Run { rate, cpu_us, resident, peak, held, alone, watched })
 }
 
 /// Lets the loops wait for the first time, and then call epoll_ctl for the first time.
@@ -314,9 +311,9 @@ impl Loops {
         let rows: Vec<Vec<String>> = self.by_loops.iter().chain(&self.by_rate).map(Row::cells).collect();
         format!(
             "## Agent and kernel, by loops and by rate\n\n\
-             {}; one sample a second, each loop a thread of its own that sleeps between its waits; median (least to \
-             greatest) of {} rounds. CPU is what the scheduler counted over whole samples, without loading and without \
-             the report at the end; with few loops it is the pass over all threads of the machine.\n\n{}{}",
+             {}; one sample a second, of one process (--pid), so that the machine's own loops do not count; each loop \
+             is a thread that sleeps between its waits; median (least to greatest) of {} rounds. CPU is what the \
+             scheduler counted over whole samples, without loading and without the report at the end; with few loops it is the pass over all threads of the machine.\n\n{}{}",
             self.backend.name(),
             self.by_loops.last().map_or(0, |row| row.runs.len()),
             table(&head, &rows),

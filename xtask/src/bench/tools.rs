@@ -105,7 +105,7 @@ impl Tools {
         Ok(Attached(match tool {
             Tool::Bare => None,
             Tool::Empty => Some(ready(self.example("bench_empty", &[])?, Output::Out, "attached")?),
-            Tool::Tracepoint | Tool::Raw => Some(self.loopscope(tool)?),
+            Tool::Tracepoint | Tool::Raw => Some(self.loopscope(tool, None)?),
             Tool::Bpftrace => {
                 let arguments =
                     ["-m", "sh", "-c", &format!("{TRACEFS}exec bpftrace -e \"$0\""), &histogram()];
@@ -118,11 +118,13 @@ impl Tools {
         }))
     }
 
-    /// `loopscope report` that watches; its process is the agent itself.
-    pub fn loopscope(&self, tool: Tool) -> Result<Started> {
+    /// `loopscope report` that watches, everybody or one process; its process is the agent itself.
+    pub fn loopscope(&self, tool: Tool, only: Option<u32>) -> Result<Started> {
         let Some(backend) = tool.backend() else { bail!("{} is not loopscope", tool.name()) };
         let program = self.folder.join("loopscope");
-        let arguments = ["report", "--duration", LONGEST, "--format", "json", "--backend", backend];
+        let only = only.map(|pid| pid.to_string());
+        let mut arguments = vec!["report", "--duration", LONGEST, "--format", "json", "--backend", backend];
+        arguments.extend(only.iter().flat_map(|pid| ["--pid", pid.as_str()]));
         ready(Started::new(&program.to_string_lossy(), &arguments)?, Output::Err, "watching")
     }
 

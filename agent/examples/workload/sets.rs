@@ -1,0 +1,424 @@
+//! poll, ppoll, select and pselect6: every result, stops, kills and gaps, counted on this side of the call.
+//!
+//! Each case is a thread or a process of its own, so that its row can be told by its id. Must not wait by any other
+//! call in such a thread, or the row would hold more than the case.
+
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::{
+    io::{Errno, fcntl_dupfd_cloexec},
+    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
+};
+use serde_json::{Value, json};
+
+use crate::{calls, say, tally};
+
+/// Numbers of poll and select, or of what stands in for them.
+#[cfg(target_arch = "x86_64")]
+const PLAIN: [libc::c_long; 2] = [libc::SYS_poll, libc::SYS_select];
+#[cfg(not(target_arch = "x86_64"))]
+const PLAIN: [libc::c_long; 2] = [libc::SYS_ppoll, libc::SYS_pselect6];
+
+/// Size of a full set, in bits: what most programs pass to select.
+const FD_SETSIZE: usize = 1024;
+/// Waits after which poll or select calls are a loop.
+const LOOP_WAITS: usize = 16;
+
+/// Which call waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Poll,
+    Ppoll,
+    Select,
+    Pselect6,
+}
+
+impl Call {
+    const ALL: [Call; 4] = [Call::Poll, Call::Ppoll, Call::Select, Call::Pselect6];
+
+    fn number(self) -> libc::c_long {
+        match self {
+            Call::Poll => PLAIN[0],
+            Call::Ppoll => libc::SYS_ppoll,
+            Call::Select => PLAIN[1],
+            Call::Pselect6 => libc::SYS_pselect6,
+        }
+    }
+
+    fn is_poll(self) -> bool {
+        matches!(self, Call::Poll | Call::Ppoll)
+    }
+}
+
+/// A time-out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Infinite,
+    Zero,
+    Millis(u16),
+    /// More nanoseconds than a second has.
+    Bad,
+    /// Behind an address that is not mapped.
+    Unreadable,
+}
+
+/// A thread's waits by one call, and what came of them.
+struct Waiter {
+    call: Call,
+    results: [u64; 5],
+    timeouts: [u64; 4],
+    events: [u64; 2],
+    nfds: [u64; 3],
+    bytes: [u64; 2],
+    brackets: Vec<[u64; 2]>,
+}
+
+impl Waiter {
+    fn new(call: Call) -> Self {
+        let brackets = Vec::with_capacity(1024);
+        Waiter { call, results: [0; 5], timeouts: [0; 4], events: [0; 2], nfds: [0; 3], bytes: [0; 2], brackets }
+    }
+
+    /// One wait for reading, with as many nfds as the call needs or programs pass.
+    fn wait(&mut self, fds: &[i32], limit: Limit) -> Result<usize, Errno> {
+        let nfds = if self.call.is_poll() { fds.len() } else { FD_SETSIZE };
+        self.wait_for(fds, nfds, false, limit)
+    }
+
+    /// One wait; select looks for exceptions too if `except`.
+    fn wait_for(&mut self, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> Result<usize, Errno> {
+        let (bracket, result) = if self.call.is_poll() {
+            poll(self.call, fds, nfds, limit)
+        } else {
+            select(self.call, fds, nfds, except, limit)
+        };
+        self.brackets.push(bracket);
+        self.count(nfds as u64, 1 + u64::from(except), limit, result)?;
+        result
+    }
+
+    /// Takes in what a wait returned.
+    fn count(&mut self, nfds: u64, sets: u64, limit: Limit, result: Result<usize, Errno>) -> Result<(), Errno> {
+        let outcome = match result {
+            Ok(0) if limit == Limit::Zero => 2,
+            Ok(0) => 1,
+            Ok(_) => 0,
+            Err(Errno::INTR) => 3,
+            Err(_) => 4,
+        };
+        increase(&mut self.results, outcome);
+        let kind = match limit {
+            Limit::Infinite => 0,
+            Limit::Zero => 1,
+            Limit::Millis(_) | Limit::Bad => 2,
+            Limit::Unreadable => 3,
+        };
+        increase(&mut self.timeouts, kind);
+        let events = result.unwrap_or(0) as u64;
+        self.events = [self.events[0] + events, self.events[1].max(events)];
+        if outcome != 4 {
+            self.nfds = [self.nfds[0] + 1, self.nfds[1] + nfds, self.nfds[2].max(nfds)];
+        }
+        let (came_in, went_out) = if self.call.is_poll() {
+            let all = if outcome == 4 { 0 } else { nfds };
+            (all * 8, all * 2)
+        } else {
+            // The kernel has read the sets when it finds a descriptor in them that is not open.
+            let size = nfds.min(table_size()?).div_ceil(64) * 8 * sets;
+            let read = outcome != 4 || result == Err(Errno::BADF);
+            (if read { size } else { 0 }, if result.is_ok() { size } else { 0 })
+        };
+        self.bytes = [self.bytes[0] + came_in, self.bytes[1] + went_out];
+        Ok(())
+    }
+
+    /// Sum of the brackets.
+    fn waited(&self) -> u64 {
+        self.brackets.iter().map(|[before, after]| after - before).sum()
+    }
+
+    /// What was counted, from the thread that waited.
+    fn done(&self, case: &str) -> Value {
+        let ([ready, timeout, empty, interrupted, error], [infinite, zero, finite, unknown]) =
+            (self.results, self.timeouts);
+        // What lies between the waits of a loop is busy for certain; with the waits' brackets around, at most.
+        let pairs = self.brackets.iter().zip(self.brackets.iter().skip(1)).skip(LOOP_WAITS - 1);
+        let (mut between, mut around) = (0, 0);
+        for ([before, after], [next_before, next_after]) in pairs {
+            between += next_before - after;
+            around += next_after - before;
+        }
+        json!({
+            "case": format!("{case} {:?}", self.call),
+            "pid": std::process::id(),
+            "tid": rustix::thread::gettid().as_raw_nonzero().get(),
+            "mechanism": if self.call.is_poll() { "poll" } else { "select" },
+            "waits": self.brackets.len(),
+            "events": self.events[0],
+            "events_max": self.events[1],
+            "results": {
+                "ready": ready, "timeout": timeout, "empty": empty, "interrupted": interrupted, "error": error
+            },
+            "timeouts": { "infinite": infinite, "zero": zero, "finite": finite, "unknown": unknown },
+            "nfds": { "count": self.nfds[0], "sum": self.nfds[1], "max": self.nfds[2] },
+            "copied_bytes": { "in": self.bytes[0], "out": self.bytes[1] },
+            "bracket_sum": self.waited(),
+            "bracket_max": self.brackets.iter().map(|[before, after]| after - before).max(),
+            "busy_least": between,
+            "busy_most": around,
+        })
+    }
+}
+
+fn increase(counts: &mut [u64], i: usize) {
+    if let Some(count) = counts.get_mut(i) {
+        *count += 1;
+    }
+}
+
+/// The size of this process's descriptor table, as the kernel tells it.
+fn table_size() -> Result<u64, Errno> {
+    let status = fs::read_to_string("/proc/self/status").map_err(|_| Errno::IO)?;
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    size.and_then(|size| size.trim().parse().ok()).ok_or(Errno::IO)
+}
+
+/// A raw result, and the readings of the clock around the call.
+type Bracketed = ([u64; 2], Result<usize, Errno>);
+
+fn bracketed(call: impl FnOnce() -> libc::c_long) -> Bracketed {
+    let before = calls::now();
+    let result = call();
+    let after = calls::now();
+    let error = || Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+    ([before, after], usize::try_from(result).map_err(|_| error()))
+}
+
+/// The time-out behind its address, its second number in parts of 1 / `parts` ms. The kernel writes back what is left.
+fn time(limit: Limit, parts: i64, room: &mut [i64; 2]) -> *mut [i64; 2] {
+    *room = match limit {
+        Limit::Infinite => return std::ptr::null_mut(),
+        Limit::Unreadable => return calls::UNMAPPED as *mut _,
+        Limit::Zero => [0, 0],
+        Limit::Millis(millis) => [i64::from(millis) / 1000, i64::from(millis) % 1000 * parts],
+        Limit::Bad => [0, 2_000_000_000],
+    };
+    room
+}
+
+/// poll or ppoll. More `nfds` than `fds` only where the kernel refuses so many before it looks at any.
+fn poll(call: Call, fds: &[i32], nfds: usize, limit: Limit) -> Bracketed {
+    let mut entries: Vec<libc::pollfd> =
+        fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
+    let (entries, number) = (entries.as_mut_ptr(), call.number());
+    if number != libc::SYS_ppoll {
+        let millis = match limit {
+            Limit::Zero => 0,
+            Limit::Millis(millis) => i32::from(millis),
+            Limit::Infinite | Limit::Bad | Limit::Unreadable => -1,
+        };
+        // SAFETY: the entries live through the call, which reads no more of them than there are.
+        return bracketed(|| unsafe { libc::syscall(number, entries, nfds, millis) });
+    }
+    let mut room = [0; 2];
+    let time = time(limit, 1_000_000, &mut room);
+    // SAFETY: as above; the time lives through the call, is null, or is refused; there is no mask.
+    bracketed(|| unsafe { libc::syscall(number, entries, nfds, time, std::ptr::null::<u64>(), 8_usize) })
+}
+
+/// select or pselect6.
+fn select(call: Call, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> Bracketed {
+    let mut read = [0_u64; FD_SETSIZE / 64];
+    for fd in fds.iter().map(|fd| fd.cast_unsigned() as usize) {
+        if let Some(long) = read.get_mut(fd / 64) {
+            *long |= 1 << (fd % 64);
+        }
+    }
+    let mut room = [0; 2];
+    let parts = if call.number() == libc::SYS_pselect6 { 1_000_000 } else { 1000 };
+    let time = time(limit, parts, &mut room);
+    let none = std::ptr::null_mut::<u64>();
+    let mut exceptions = [0_u64; FD_SETSIZE / 64];
+    let exceptions = if except { exceptions.as_mut_ptr() } else { none };
+    // SAFETY: the sets hold FD_SETSIZE bits and live through the call, or are null; the time lives through it, is
+    // null, or is refused; no mask is given to pselect6.
+    bracketed(|| unsafe { libc::syscall(call.number(), nfds, read.as_mut_ptr(), none, exceptions, time, none) })
+}
+
+/// Makes SIGUSR1 interrupt: a handler that does nothing, without SA_RESTART.
+fn handle() -> Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: zero is a value of sigaction; the handler does nothing, which is safe in a signal.
+    let failed = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) != 0
+    };
+    ensure!(!failed, "sigaction failed");
+    Ok(())
+}
+
+/// Does `work` while another thread sends SIGUSR1 to this one every ms.
+fn pestered<T>(work: impl FnOnce() -> T) -> T {
+    let (pid, tid) = (std::process::id(), rustix::thread::gettid().as_raw_nonzero().get());
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                // SAFETY: numbers only; the thread lives until this one has ended.
+                unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGUSR1) };
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let done = work();
+        ended.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+/// Runs a case in a thread of its own, to its end.
+fn alone(case: impl FnOnce() -> Result<Value> + Send) -> Result<Value> {
+    thread::scope(|scope| scope.spawn(case).join().map_err(|_| anyhow!("a thread panicked"))?)
+}
+
+/// Descriptors: two that are ready, and one that is not, at `place` or above.
+struct Fds([OwnedFd; 3]);
+
+impl Fds {
+    fn new(place: u64) -> Result<Fds> {
+        let idle = fcntl_dupfd_cloexec(calls::event(0)?, i32::try_from(place)?)?;
+        Ok(Fds([calls::event(1)?, calls::event(1)?, idle]))
+    }
+
+    /// As numbers; the idle one is the last.
+    fn numbers(&self) -> [i32; 3] {
+        self.0.each_ref().map(AsRawFd::as_raw_fd)
+    }
+}
+
+const CASES: [&str; 7] = ["ready", "timeout", "empty", "interrupted", "refused", "fault", "mix"];
+
+/// Every call with every result, `n` times each; the highest descriptor is at `place`.
+pub fn run(n: u64, place: u64) -> Result<Value> {
+    handle()?;
+    let fds = Fds::new(place)?;
+    let mut rows = Vec::new();
+    for call in Call::ALL {
+        for case in CASES {
+            // No fault is possible where the time-out is a number.
+            if case != "fault" || call.number() != PLAIN[0] || PLAIN[0] == libc::SYS_ppoll {
+                rows.push(alone(|| one_case(call, case, n, fds.numbers())).with_context(|| case)?);
+            }
+        }
+    }
+    Ok(json!({ "rows": rows, "highest": fds.numbers()[2] }))
+}
+
+fn one_case(call: Call, case: &str, n: u64, all: [i32; 3]) -> Result<Value> {
+    let (mut waiter, idle) = (Waiter::new(call), [all[2]]);
+    if case == "interrupted" {
+        let all_interrupted =
+            pestered(|| (0..n).all(|_| waiter.wait(&idle, Limit::Infinite) == Err(Errno::INTR)));
+        ensure!(all_interrupted, "a signal ends each wait");
+    } else {
+        for i in 0..n {
+            match case {
+                "ready" => ensure!(waiter.wait(&all, Limit::Infinite) == Ok(2)),
+                "timeout" => ensure!(waiter.wait(&idle, Limit::Millis(1)) == Ok(0)),
+                "empty" => ensure!(waiter.wait(&idle, Limit::Zero) == Ok(0)),
+                "refused" => refused(&mut waiter, all)?,
+                "fault" => ensure!(waiter.wait(&idle, Limit::Unreadable) == Err(Errno::FAULT)),
+                _ => mixed(&mut waiter, all, i % 3)?,
+            }
+        }
+    }
+    Ok(waiter.done(case))
+}
+
+/// A wait that the kernel refuses, by what each call has for that.
+fn refused(waiter: &mut Waiter, all: [i32; 3]) -> Result<()> {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 30);
+    let (result, expected) = match waiter.call {
+        Call::Poll => (waiter.wait_for(&all, usize::try_from(most)? + 1, false, Limit::Zero), Errno::INVAL),
+        Call::Ppoll => (waiter.wait(&all, Limit::Bad), Errno::INVAL),
+        // One below the end of the smallest table is open in no workload.
+        Call::Select | Call::Pselect6 => (waiter.wait(&[62], Limit::Zero), Errno::BADF),
+    };
+    ensure!(result == Err(expected), "{result:?}");
+    Ok(())
+}
+
+/// Waits with each kind of time-out and several sizes.
+fn mixed(waiter: &mut Waiter, [first, second, idle]: [i32; 3], i: u64) -> Result<()> {
+    let (fds, limit): (&[i32], Limit) = match i {
+        0 => (&[first, second, idle], Limit::Infinite),
+        1 => (&[idle], Limit::Zero),
+        _ => (&[first, idle], Limit::Millis(1)),
+    };
+    let nfds = if waiter.call.is_poll() { fds.len() } else { 64 };
+    ensure!(waiter.wait_for(fds, nfds, true, limit)? == fds.len() - 1);
+    Ok(())
+}
+
+/// Threads of 15, 16 and 40 waits by poll and by select.
+pub fn streaks() -> Result<Value> {
+    let fds = Fds::new(3)?.0;
+    let mut rows = Vec::new();
+    for (call, waits) in [Call::Poll, Call::Select].into_iter().flat_map(|call| [15, 16, 40].map(|n| (call, n))) {
+        let mut waiter = Waiter::new(call);
+        rows.push(alone(|| {
+            (0..waits).try_for_each(|_| waiter.wait(&[fds[2].as_raw_fd()], Limit::Millis(1)).map(drop))?;
+            Ok(waiter.done("streak"))
+        })?);
+    }
+    Ok(json!({ "rows": rows }))
+}
+
+/// One wait for stdin by the `call`th call, for so many ms or, if 0, for ever.
+pub fn one(call: u64, millis: u64) -> Result<Value> {
+    handle()?;
+    let mut waiter = Waiter::new(*Call::ALL.get(usize::try_from(call)?).context("no such call")?);
+    let limit = if millis == 0 { Limit::Infinite } else { Limit::Millis(u16::try_from(millis)?) };
+    alone(|| {
+        // What it returned is in the counts.
+        let _ = waiter.wait(&[0], limit);
+        Ok(waiter.done("one"))
+    })
+}
+
+/// `n` + 1 waits on an epoll instance; between each two a wait of 2 ms by the `call`th call.
+pub fn between(call: u64, n: u64) -> Result<Value> {
+    let mut other = Waiter::new(*Call::ALL.get(usize::try_from(call)?).context("no such call")?);
+    let (epfd, idle) = (calls::create()?, calls::event(0)?);
+    alone(|| {
+        let mut waiter = tally::Waiter::new(&epfd, calls::Call::Wait);
+        waiter.wait(8, calls::Limit::Millis(1))?;
+        for _ in 0..n {
+            other.wait(&[idle.as_raw_fd()], Limit::Millis(2))?;
+            waiter.wait(8, calls::Limit::Millis(1))?;
+        }
+        Ok(json!({ "epoll": waiter.done(), "other": other.done("between") }))
+    })
+}
+
+/// Threads that look for a low descriptor in `signals` waits that a signal ends and in one more, then 192 times for
+/// one at `place`.
+pub fn highest(place: u64) -> Result<Value> {
+    handle()?;
+    let fds = Fds::new(place)?.numbers();
+    let mut rows = Vec::new();
+    for (call, signals) in [(Call::Select, 0), (Call::Pselect6, 1), (Call::Select, 1), (Call::Select, 2)] {
+        let mut waiter = Waiter::new(call);
+        let mut look = || pestered(|| (0..signals).all(|_| waiter.wait(&[fds[2]], Limit::Infinite).is_err()));
+        rows.push(alone(|| Ok(json!(look())))?);
+    }
+    Ok(json!({ "rows": rows, "highest": fds[2] }))
+}
