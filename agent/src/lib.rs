@@ -1,12 +1,13 @@
 //! loopscope: the agent's parts. `main.rs` only parses, runs and maps errors to exit codes.
 //!
 //! The way of a figure: [`kernel`] (probes, maps, iterators) -> [`decode`] (bytes to typed records) -> [`model`]
-//! (what happened between two passes) -> [`report`] (documents and their text forms). The [`reactor`] turns the
-//! wheel and [`cli`] puts the parts together. Nothing on the right of an arrow may reach back to its left, and no
-//! view computes a difference or a rate of its own.
+//! (what happened between two passes) -> [`report`] (documents and their text forms) or [`export`] (metrics over
+//! HTTP). The [`reactor`] turns the wheel and [`cli`] puts the parts together. Nothing on the right of an arrow may
+//! reach back to its left, and no view computes a difference or a rate of its own.
 
 pub mod cli;
 pub mod decode;
+pub mod export;
 pub mod identity;
 pub mod kernel;
 pub mod model;

@@ -10,6 +10,7 @@ mod ctl;
 mod instances;
 mod lives;
 mod results;
+mod sets;
 mod tally;
 mod timing;
 
@@ -79,6 +80,11 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "closed" => lives::closed(n(0)?)?,
         "busy" => timing::busy(n(0)?, n(1)?)?,
         "two" => timing::two(n(0)?)?,
+        "sets" => sets::run(n(0)?, n(1)?)?,
+        "sets-streaks" => sets::streaks()?,
+        "sets-one" => sets::one(n(0)?, n(1)?)?,
+        "sets-between" => sets::between(n(0)?, n(1)?)?,
+        "sets-highest" => sets::highest(n(0)?)?,
         "echo" => return timing::echo().map(|()| None),
         other => bail!("no scenario {other:?}"),
     }))

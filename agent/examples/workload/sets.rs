@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, IntoRawFd},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -14,11 +14,11 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::{
     io::{Errno, fcntl_dupfd_cloexec},
-    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
+    process::{Resource, getrlimit},
 };
 use serde_json::{Value, json};
 
-use crate::{calls, say, tally};
+use crate::{calls, tally};
 
 /// Numbers of poll and select, or of what stands in for them.
 #[cfg(target_arch = "x86_64")]
@@ -32,8 +32,9 @@ const FD_SETSIZE: usize = 1024;
 const LOOP_WAITS: usize = 16;
 
 /// Which call waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Call {
+    #[default]
     Poll,
     Ppoll,
     Select,
@@ -70,11 +71,12 @@ enum Limit {
 }
 
 /// A thread's waits by one call, and what came of them.
+#[derive(Default)]
 struct Waiter {
     call: Call,
     results: [u64; 5],
     timeouts: [u64; 4],
-    events: [u64; 2],
+    events: u64,
     nfds: [u64; 3],
     bytes: [u64; 2],
     brackets: Vec<[u64; 2]>,
@@ -82,66 +84,58 @@ struct Waiter {
 
 impl Waiter {
     fn new(call: Call) -> Self {
-        let brackets = Vec::with_capacity(1024);
-        Waiter { call, results: [0; 5], timeouts: [0; 4], events: [0; 2], nfds: [0; 3], bytes: [0; 2], brackets }
+        Waiter { call, brackets: Vec::with_capacity(1024), ..Waiter::default() }
     }
 
     /// One wait for reading, with as many nfds as the call needs or programs pass.
-    fn wait(&mut self, fds: &[i32], limit: Limit) -> Result<usize, Errno> {
+    fn wait(&mut self, fds: &[i32], limit: Limit) -> Outcome {
         let nfds = if self.call.is_poll() { fds.len() } else { FD_SETSIZE };
         self.wait_for(fds, nfds, false, limit)
     }
 
     /// One wait; select looks for exceptions too if `except`.
-    fn wait_for(&mut self, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> Result<usize, Errno> {
-        let (bracket, result) = if self.call.is_poll() {
-            poll(self.call, fds, nfds, limit)
-        } else {
-            select(self.call, fds, nfds, except, limit)
+    fn wait_for(&mut self, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> Outcome {
+        let (bracket, result) = match self.call.is_poll() {
+            true => poll(self.call, fds, nfds, limit),
+            false => select(self.call, fds, nfds, except, limit),
         };
         self.brackets.push(bracket);
-        self.count(nfds as u64, 1 + u64::from(except), limit, result)?;
+        self.count(nfds as u64, 1 + u64::from(except), limit, result);
         result
     }
 
     /// Takes in what a wait returned.
-    fn count(&mut self, nfds: u64, sets: u64, limit: Limit, result: Result<usize, Errno>) -> Result<(), Errno> {
-        let outcome = match result {
-            Ok(0) if limit == Limit::Zero => 2,
-            Ok(0) => 1,
-            Ok(_) => 0,
-            Err(Errno::INTR) => 3,
-            Err(_) => 4,
-        };
-        increase(&mut self.results, outcome);
-        let kind = match limit {
-            Limit::Infinite => 0,
-            Limit::Zero => 1,
-            Limit::Millis(_) | Limit::Bad => 2,
-            Limit::Unreadable => 3,
-        };
-        increase(&mut self.timeouts, kind);
-        let events = result.unwrap_or(0) as u64;
-        self.events = [self.events[0] + events, self.events[1].max(events)];
-        if outcome != 4 {
+    fn count(&mut self, nfds: u64, sets: u64, limit: Limit, result: Outcome) {
+        let failed = result.is_err_and(|error| error != Errno::INTR);
+        let [ready, timeout, empty, interrupted, error] = &mut self.results;
+        *match result {
+            Ok(0) if limit == Limit::Zero => empty,
+            Ok(0) => timeout,
+            Ok(_) => ready,
+            Err(_) if failed => error,
+            Err(_) => interrupted,
+        } += 1;
+        let [infinite, zero, finite, unknown] = &mut self.timeouts;
+        *match limit {
+            Limit::Infinite => infinite,
+            Limit::Zero => zero,
+            Limit::Millis(_) | Limit::Bad => finite,
+            Limit::Unreadable => unknown,
+        } += 1;
+        self.events += result.unwrap_or(0) as u64;
+        if !failed {
             self.nfds = [self.nfds[0] + 1, self.nfds[1] + nfds, self.nfds[2].max(nfds)];
         }
-        let (came_in, went_out) = if self.call.is_poll() {
-            let all = if outcome == 4 { 0 } else { nfds };
-            (all * 8, all * 2)
-        } else {
+        let (read, size) = match self.call.is_poll() {
+            true => (!failed, [nfds * 8, nfds * 2]),
             // The kernel has read the sets when it finds a descriptor in them that is not open.
-            let size = nfds.min(table_size()?).div_ceil(64) * 8 * sets;
-            let read = outcome != 4 || result == Err(Errno::BADF);
-            (if read { size } else { 0 }, if result.is_ok() { size } else { 0 })
+            false => {
+                (!failed || result == Err(Errno::BADF), [nfds.min(table_size()).div_ceil(64) * 8 * sets; 2])
+            }
         };
-        self.bytes = [self.bytes[0] + came_in, self.bytes[1] + went_out];
-        Ok(())
-    }
-
-    /// Sum of the brackets.
-    fn waited(&self) -> u64 {
-        self.brackets.iter().map(|[before, after]| after - before).sum()
+        let written = if self.call.is_poll() { !failed } else { result.is_ok() };
+        self.bytes[0] += if read { size[0] } else { 0 };
+        self.bytes[1] += if written { size[1] } else { 0 };
     }
 
     /// What was counted, from the thread that waited.
@@ -161,15 +155,14 @@ impl Waiter {
             "tid": rustix::thread::gettid().as_raw_nonzero().get(),
             "mechanism": if self.call.is_poll() { "poll" } else { "select" },
             "waits": self.brackets.len(),
-            "events": self.events[0],
-            "events_max": self.events[1],
+            "events": self.events,
             "results": {
                 "ready": ready, "timeout": timeout, "empty": empty, "interrupted": interrupted, "error": error
             },
             "timeouts": { "infinite": infinite, "zero": zero, "finite": finite, "unknown": unknown },
             "nfds": { "count": self.nfds[0], "sum": self.nfds[1], "max": self.nfds[2] },
             "copied_bytes": { "in": self.bytes[0], "out": self.bytes[1] },
-            "bracket_sum": self.waited(),
+            "bracket_sum": self.brackets.iter().map(|[before, after]| after - before).sum::<u64>(),
             "bracket_max": self.brackets.iter().map(|[before, after]| after - before).max(),
             "busy_least": between,
             "busy_most": around,
@@ -177,28 +170,23 @@ impl Waiter {
     }
 }
 
-fn increase(counts: &mut [u64], i: usize) {
-    if let Some(count) = counts.get_mut(i) {
-        *count += 1;
-    }
-}
-
 /// The size of this process's descriptor table, as the kernel tells it.
-fn table_size() -> Result<u64, Errno> {
-    let status = fs::read_to_string("/proc/self/status").map_err(|_| Errno::IO)?;
+fn table_size() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
-    size.and_then(|size| size.trim().parse().ok()).ok_or(Errno::IO)
+    size.and_then(|size| size.trim().parse().ok()).unwrap_or_default()
 }
 
-/// A raw result, and the readings of the clock around the call.
-type Bracketed = ([u64; 2], Result<usize, Errno>);
+/// What a call returned, or an errno.
+type Outcome = Result<usize, Errno>;
 
-fn bracketed(call: impl FnOnce() -> libc::c_long) -> Bracketed {
+/// The readings of the clock around a call, and what it returned.
+fn bracketed(call: impl FnOnce() -> libc::c_long) -> ([u64; 2], Outcome) {
     let before = calls::now();
     let result = call();
     let after = calls::now();
-    let error = || Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
-    ([before, after], usize::try_from(result).map_err(|_| error()))
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+    ([before, after], usize::try_from(result).map_err(|_| errno))
 }
 
 /// The time-out behind its address, its second number in parts of 1 / `parts` ms. The kernel writes back what is left.
@@ -214,7 +202,7 @@ fn time(limit: Limit, parts: i64, room: &mut [i64; 2]) -> *mut [i64; 2] {
 }
 
 /// poll or ppoll. More `nfds` than `fds` only where the kernel refuses so many before it looks at any.
-fn poll(call: Call, fds: &[i32], nfds: usize, limit: Limit) -> Bracketed {
+fn poll(call: Call, fds: &[i32], nfds: usize, limit: Limit) -> ([u64; 2], Outcome) {
     let mut entries: Vec<libc::pollfd> =
         fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
     let (entries, number) = (entries.as_mut_ptr(), call.number());
@@ -234,7 +222,7 @@ fn poll(call: Call, fds: &[i32], nfds: usize, limit: Limit) -> Bracketed {
 }
 
 /// select or pselect6.
-fn select(call: Call, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> Bracketed {
+fn select(call: Call, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> ([u64; 2], Outcome) {
     let mut read = [0_u64; FD_SETSIZE / 64];
     for fd in fds.iter().map(|fd| fd.cast_unsigned() as usize) {
         if let Some(long) = read.get_mut(fd / 64) {
@@ -249,7 +237,9 @@ fn select(call: Call, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> B
     let exceptions = if except { exceptions.as_mut_ptr() } else { none };
     // SAFETY: the sets hold FD_SETSIZE bits and live through the call, or are null; the time lives through it, is
     // null, or is refused; no mask is given to pselect6.
-    bracketed(|| unsafe { libc::syscall(call.number(), nfds, read.as_mut_ptr(), none, exceptions, time, none) })
+    bracketed(|| unsafe {
+        libc::syscall(call.number(), nfds, read.as_mut_ptr(), none, exceptions, time, none)
+    })
 }
 
 /// Makes SIGUSR1 interrupt: a handler that does nothing, without SA_RESTART.
@@ -289,19 +279,10 @@ fn alone(case: impl FnOnce() -> Result<Value> + Send) -> Result<Value> {
     thread::scope(|scope| scope.spawn(case).join().map_err(|_| anyhow!("a thread panicked"))?)
 }
 
-/// Descriptors: two that are ready, and one that is not, at `place` or above.
-struct Fds([OwnedFd; 3]);
-
-impl Fds {
-    fn new(place: u64) -> Result<Fds> {
-        let idle = fcntl_dupfd_cloexec(calls::event(0)?, i32::try_from(place)?)?;
-        Ok(Fds([calls::event(1)?, calls::event(1)?, idle]))
-    }
-
-    /// As numbers; the idle one is the last.
-    fn numbers(&self) -> [i32; 3] {
-        self.0.each_ref().map(AsRawFd::as_raw_fd)
-    }
+/// Two descriptors that are ready and one that is not, at `place` or above; open until the process ends.
+fn descriptors(place: u64) -> Result<[i32; 3]> {
+    let idle = fcntl_dupfd_cloexec(calls::event(0)?, i32::try_from(place)?)?;
+    Ok([calls::event(1)?, calls::event(1)?, idle].map(IntoRawFd::into_raw_fd))
 }
 
 const CASES: [&str; 7] = ["ready", "timeout", "empty", "interrupted", "refused", "fault", "mix"];
@@ -309,35 +290,35 @@ const CASES: [&str; 7] = ["ready", "timeout", "empty", "interrupted", "refused",
 /// Every call with every result, `n` times each; the highest descriptor is at `place`.
 pub fn run(n: u64, place: u64) -> Result<Value> {
     handle()?;
-    let fds = Fds::new(place)?;
+    let fds = descriptors(place)?;
     let mut rows = Vec::new();
     for call in Call::ALL {
         for case in CASES {
             // No fault is possible where the time-out is a number.
             if case != "fault" || call.number() != PLAIN[0] || PLAIN[0] == libc::SYS_ppoll {
-                rows.push(alone(|| one_case(call, case, n, fds.numbers())).with_context(|| case)?);
+                rows.push(alone(|| one_case(call, case, n, fds)).with_context(|| case)?);
             }
         }
     }
-    Ok(json!({ "rows": rows, "highest": fds.numbers()[2] }))
+    Ok(json!({ "rows": rows, "highest": fds[2] }))
 }
 
 fn one_case(call: Call, case: &str, n: u64, all: [i32; 3]) -> Result<Value> {
     let (mut waiter, idle) = (Waiter::new(call), [all[2]]);
     if case == "interrupted" {
-        let all_interrupted =
+        let interrupted =
             pestered(|| (0..n).all(|_| waiter.wait(&idle, Limit::Infinite) == Err(Errno::INTR)));
-        ensure!(all_interrupted, "a signal ends each wait");
-    } else {
-        for i in 0..n {
-            match case {
-                "ready" => ensure!(waiter.wait(&all, Limit::Infinite) == Ok(2)),
-                "timeout" => ensure!(waiter.wait(&idle, Limit::Millis(1)) == Ok(0)),
-                "empty" => ensure!(waiter.wait(&idle, Limit::Zero) == Ok(0)),
-                "refused" => refused(&mut waiter, all)?,
-                "fault" => ensure!(waiter.wait(&idle, Limit::Unreadable) == Err(Errno::FAULT)),
-                _ => mixed(&mut waiter, all, i % 3)?,
-            }
+        ensure!(interrupted, "a signal ends each wait");
+        return Ok(waiter.done(case));
+    }
+    for i in 0..n {
+        match case {
+            "ready" => ensure!(waiter.wait(&all, Limit::Infinite) == Ok(2)),
+            "timeout" => ensure!(waiter.wait(&idle, Limit::Millis(1)) == Ok(0)),
+            "empty" => ensure!(waiter.wait(&idle, Limit::Zero) == Ok(0)),
+            "refused" => refused(&mut waiter, all)?,
+            "fault" => ensure!(waiter.wait(&idle, Limit::Unreadable) == Err(Errno::FAULT)),
+            _ => mixed(&mut waiter, all, i % 3)?,
         }
     }
     Ok(waiter.done(case))
@@ -345,7 +326,7 @@ fn one_case(call: Call, case: &str, n: u64, all: [i32; 3]) -> Result<Value> {
 
 /// A wait that the kernel refuses, by what each call has for that.
 fn refused(waiter: &mut Waiter, all: [i32; 3]) -> Result<()> {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 30);
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(1 << 30);
     let (result, expected) = match waiter.call {
         Call::Poll => (waiter.wait_for(&all, usize::try_from(most)? + 1, false, Limit::Zero), Errno::INVAL),
         Call::Ppoll => (waiter.wait(&all, Limit::Bad), Errno::INVAL),
@@ -370,12 +351,14 @@ fn mixed(waiter: &mut Waiter, [first, second, idle]: [i32; 3], i: u64) -> Result
 
 /// Threads of 15, 16 and 40 waits by poll and by select.
 pub fn streaks() -> Result<Value> {
-    let fds = Fds::new(3)?.0;
+    let [_, _, idle] = descriptors(3)?;
     let mut rows = Vec::new();
-    for (call, waits) in [Call::Poll, Call::Select].into_iter().flat_map(|call| [15, 16, 40].map(|n| (call, n))) {
+    for (call, waits) in
+        [Call::Poll, Call::Select].into_iter().flat_map(|call| [15, 16, 40].map(|n| (call, n)))
+    {
         let mut waiter = Waiter::new(call);
         rows.push(alone(|| {
-            (0..waits).try_for_each(|_| waiter.wait(&[fds[2].as_raw_fd()], Limit::Millis(1)).map(drop))?;
+            (0..waits).try_for_each(|_| waiter.wait(&[idle], Limit::Millis(1)).map(drop))?;
             Ok(waiter.done("streak"))
         })?);
     }
@@ -409,16 +392,21 @@ pub fn between(call: u64, n: u64) -> Result<Value> {
     })
 }
 
-/// Threads that look for a low descriptor in `signals` waits that a signal ends and in one more, then 192 times for
-/// one at `place`.
+/// Threads of a wait for a low descriptor, up to three such waits that a signal ends, and 192 for one at `place`.
 pub fn highest(place: u64) -> Result<Value> {
     handle()?;
-    let fds = Fds::new(place)?.numbers();
+    let ([_, _, low], [_, _, high]) = (descriptors(3)?, descriptors(place)?);
     let mut rows = Vec::new();
-    for (call, signals) in [(Call::Select, 0), (Call::Pselect6, 1), (Call::Select, 1), (Call::Select, 2)] {
-        let mut waiter = Waiter::new(call);
-        let mut look = || pestered(|| (0..signals).all(|_| waiter.wait(&[fds[2]], Limit::Infinite).is_err()));
-        rows.push(alone(|| Ok(json!(look())))?);
+    for signals in 0..4 {
+        rows.push(alone(|| {
+            let mut waiter = Waiter::new(Call::Select);
+            waiter.wait(&[low], Limit::Zero)?;
+            let interrupted =
+                pestered(|| (0..signals).all(|_| waiter.wait(&[low], Limit::Infinite) == Err(Errno::INTR)));
+            ensure!(interrupted, "a signal ends each wait");
+            (0..192).try_for_each(|_| waiter.wait(&[high], Limit::Zero).map(drop))?;
+            Ok(waiter.done("highest"))
+        })?);
     }
-    Ok(json!({ "rows": rows, "highest": fds[2] }))
+    Ok(json!({ "rows": rows, "highest": high }))
 }

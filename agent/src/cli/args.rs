@@ -4,6 +4,7 @@
 //! command that uses it.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Show what this kernel allows: each probe, the way it is attached, and what is lost without it
     Check(CheckArgs),
+    /// Serve what every event loop does as metrics, for Prometheus
+    Agent(AgentArgs),
     /// Print the completion script of a shell
     #[command(after_long_help = "Examples:
   loopscope completions bash > /etc/bash_completion.d/loopscope
@@ -94,6 +97,31 @@ pub struct ReportArgs {
     /// its standard output goes to stderr
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `agent`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope agent                                   http://127.0.0.1:10178/metrics, every event loop
+  loopscope agent --listen 0.0.0.0:10178            for a Prometheus elsewhere; anyone who reaches it can read it
+  loopscope agent --comm 'nginx*' --comm redis-server
+
+Serves /metrics, /-/healthy, /-/ready and /. Prints each address on stderr, and 'watching' as soon as every
+probe is attached. SIGTERM or Ctrl-C ends it.")]
+pub struct AgentArgs {
+    /// Address and port to serve HTTP on; port 0 takes a free one, which is printed; repeatable
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10178")]
+    pub listen: Vec<SocketAddr>,
+    /// How many groups (pairs of process name and mechanism) have series of their own; what others count
+    /// has comm="~other"
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_groups: u32,
+    /// Which waiters to watch.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How to reach the kernel.
+    #[command(flatten)]
+    pub kernel: Kernel,
 }
 
 /// Arguments of `check`.

@@ -2,8 +2,9 @@
 //! ([`failure`]).
 //!
 //! Help, completions and the man page ([`generate`]) all come from the one definition. A file per command ([`report`],
-//! [`check`]) puts the parts together; bad input is refused before anything is started.
+//! [`agent`], [`check`]) puts the parts together; bad input is refused before anything is started.
 
+pub mod agent;
 pub mod args;
 pub mod check;
 mod child;
@@ -18,7 +19,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{Backend, CheckArgs, Cli, Command, Filters, Kernel, ProbeLog, ReportArgs};
+pub use args::{AgentArgs, Backend, CheckArgs, Cli, Command, Filters, Kernel, ProbeLog, ReportArgs};
 pub use failure::{Failure, finish};
 
 /// Reads the command line `args`, the program's name first. `None`: help or version was asked for and has

@@ -90,6 +90,7 @@ impl Selection {
         window.loops.retain(|looped| self.keeps(looped));
         let pids: HashSet<u32> = window.loops.iter().map(|looped| looped.thread.tgid).collect();
         window.instances.retain(|instance| instance.holders.iter().any(|(pid, _)| pids.contains(pid)));
+        window.ctls.retain(|ctl| pids.contains(&ctl.tgid));
     }
 
     fn keeps(&self, looped: &LoopWindow) -> bool {

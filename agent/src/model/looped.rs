@@ -43,6 +43,15 @@ impl Times {
             other_wait_ns: self.other_wait_ns.saturating_sub(base.other_wait_ns),
         }
     }
+
+    /// The greater of each.
+    fn max(self, other: Times) -> Times {
+        Times {
+            wait_ns: self.wait_ns.max(other.wait_ns),
+            busy_ns: self.busy_ns.max(other.busy_ns),
+            other_wait_ns: self.other_wait_ns.max(other.other_wait_ns),
+        }
+    }
 }
 
 /// What a loop is doing at the end of the window, and for how long it has been, ns.
@@ -65,6 +74,7 @@ pub struct LoopState {
     mechanism: u32,
     highest_fd: Option<u32>,
     streak: u32,
+    waited: bool,
     totals: Box<Totals>,
     largest: Largest,
     /// [`LoopState::totals`] when the window began; None: nothing.
@@ -143,6 +153,7 @@ impl LoopState {
         self.mechanism = raw.mechanism;
         self.highest_fd = raw.highest.checked_sub(1);
         self.streak = raw.streak;
+        self.waited |= self.totals.waits() > 0;
         match &mut self.raw {
             Some(old) => **old = *raw,
             None => self.raw = Some(Box::new(*raw)),
@@ -191,12 +202,14 @@ impl LoopState {
         self.raw.as_ref().is_some_and(|raw| raw.closed != 0)
     }
 
-    /// Whether a wait completed within the window.
+    /// Whether a wait has completed.
     pub fn waited(&self) -> bool {
-        match (&self.last, &self.base) {
-            (Some((packed, _)), _) => packed.unpack().waits() > 0,
-            (None, base) => self.totals.waits() > base.as_ref().map_or(0, |base| base.waits()),
-        }
+        self.waited
+    }
+
+    /// Whether the probes have given its slot away: if it comes back, it starts from nothing, and need not be known.
+    pub fn is_gone(&self, thread: &Thread, of: Waitable) -> bool {
+        self.raw.is_none() && self.last.is_none() && !self.is_waiting(thread, of)
     }
 
     /// Whether the thread is in a wait on this waitable.
@@ -209,7 +222,9 @@ impl LoopState {
     /// Begins a window.
     pub fn begin(&mut self, thread: &Thread, of: Waitable) {
         self.base = (*self.totals != Totals::default()).then(|| self.totals.clone());
-        self.base_times = self.times(thread, of).0;
+        // An open state that turns out to be no busy time (a gap in a thread's polls) takes back what an earlier window
+        // has shown of it: later windows make up for that, so that their sum never says more than one window would.
+        self.base_times = self.base_times.max(self.times(thread, of).0);
         self.largest = Largest::default();
     }
 

@@ -22,7 +22,7 @@ use crate::{
 pub use instance::InstanceWindow;
 use looped::LoopState;
 pub use looped::{LoopWindow, Now, Times};
-use totals::CtlTotals;
+pub use totals::CtlTotals;
 
 /// A thread's record: thread ids are reused, the time at which the record was made is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,9 +82,16 @@ struct CtlState {
     now_ns: u64,
     totals: CtlTotals,
     base: CtlTotals,
+    comm: String,
     tgid: u32,
     fd: i32,
     ended: bool,
+}
+
+impl CtlState {
+    fn window(&self) -> CtlWindow {
+        CtlWindow { tgid: self.tgid, comm: self.comm.clone(), totals: self.totals.since(&self.base) }
+    }
 }
 
 /// Everything that was seen.
@@ -100,6 +107,17 @@ pub struct Model {
     base_ns: u64,
 }
 
+/// The epoll_ctl calls of a thread on an instance, or on what is none, in a window.
+#[derive(Clone, Debug)]
+pub struct CtlWindow {
+    /// Process id as the host counts.
+    pub tgid: u32,
+    /// Name of the process.
+    pub comm: String,
+    /// What it did.
+    pub totals: CtlTotals,
+}
+
 /// What happened in a window.
 #[derive(Debug)]
 pub struct Window {
@@ -109,6 +127,8 @@ pub struct Window {
     pub loops: Vec<LoopWindow>,
     /// Instances, by number.
     pub instances: Vec<InstanceWindow>,
+    /// epoll_ctl calls by who made them; those of `instances` are the same calls.
+    pub ctls: Vec<CtlWindow>,
     /// Runs and losses of the probes within the window.
     pub counters: Counters,
 }
@@ -242,6 +262,10 @@ impl Model {
             state.raw = Some(*raw);
             state.now_ns = head.now_ns;
             (state.tgid, state.fd) = (head.tgid, raw.fd);
+            // As for a thread.
+            if head.reason != reason::EXEC as u32 || state.comm.is_empty() {
+                state.comm = name(&head.comm);
+            }
             state.ended = head.reason != reason::SAMPLE as u32;
         }
     }
@@ -250,7 +274,8 @@ impl Model {
     pub fn begin(&mut self) {
         self.threads.retain(|_, thread| !thread.ended);
         let threads = &self.threads;
-        self.loops.retain(|(key, _), _| threads.contains_key(key));
+        self.loops
+            .retain(|(key, of), state| threads.get(key).is_some_and(|thread| !state.is_gone(thread, *of)));
         self.ctls.retain(|_, state| !state.ended);
         let used: HashSet<Waitable> =
             self.loops.keys().chain(self.ctls.keys()).map(|(_, waitable)| *waitable).collect();
@@ -287,6 +312,7 @@ impl Model {
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
             loops,
             instances: self.instances(&waiters),
+            ctls: self.ctls.values().map(CtlState::window).collect(),
             counters: difference(&self.counters, &self.base_counters),
         }
     }
@@ -306,7 +332,8 @@ impl Model {
         self.numbers.extend(new.into_iter().zip(next..));
     }
 
-    /// Which threads waited on each instance within the window, or are waiting on it.
+    /// Which threads have waited on each instance, or are waiting on it. Not those of the window alone: where windows
+    /// are short, threads that share an instance would be alone on it in most of them, and the others busy.
     fn waiters(&self) -> HashMap<Waitable, HashSet<ThreadKey>> {
         let mut waiters: HashMap<Waitable, HashSet<ThreadKey>> = HashMap::new();
         for ((key, waitable), state) in &self.loops {

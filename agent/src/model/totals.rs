@@ -24,6 +24,13 @@ fn subtract<const N: usize>(sums: &mut [u64; N], base: &[u64; N]) {
     }
 }
 
+/// Adds to each sum another one.
+fn plus(sums: &mut [u64], others: &[u64]) {
+    for (sum, other) in sums.iter_mut().zip(others) {
+        *sum += other;
+    }
+}
+
 /// What a loop did: counts, and times in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Totals {
@@ -158,6 +165,24 @@ impl Totals {
         )
     }
 
+    /// Adds what another loop did.
+    pub fn merge(&mut self, other: &Totals) {
+        plus(&mut self.results, &other.results);
+        plus(&mut self.timeouts, &other.timeouts);
+        plus(&mut self.wait, &other.wait);
+        plus(&mut self.busy, &other.busy);
+        plus(&mut self.events_per_wait, &other.events_per_wait);
+        plus(&mut self.overrun, &other.overrun);
+        plus(&mut self.nfds_per_wait, &other.nfds_per_wait);
+        plus(&mut self.bytes, &other.bytes);
+        self.overrun_ns += other.overrun_ns;
+        self.nfds += other.nfds;
+        self.saturated += other.saturated;
+        self.events += other.events;
+        self.wait_ns += other.wait_ns;
+        self.busy_ns += other.busy_ns;
+    }
+
     /// All completed waits: the sum of their results.
     pub fn waits(&self) -> u64 {
         self.results.iter().sum()
@@ -241,11 +266,6 @@ impl CtlTotals {
 
     /// Adds another thread's calls on the same instance.
     pub fn merge(&mut self, other: &CtlTotals) {
-        let plus = |sums: &mut [u64], others: &[u64]| {
-            for (sum, other) in sums.iter_mut().zip(others) {
-                *sum += other;
-            }
-        };
         plus(&mut self.done, &other.done);
         plus(&mut self.flags, &other.flags);
         for (sums, others) in self.errors.iter_mut().zip(&other.errors) {

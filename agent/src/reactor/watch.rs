@@ -80,9 +80,14 @@ impl Watch {
         self.kernel.print_log();
     }
 
-    /// What happened since the start.
+    /// What happened since the start, or the last [`Watch::begin`].
     pub fn window(&mut self) -> Window {
         self.model.window()
+    }
+
+    /// Forgets what has ended, and begins the next window.
+    pub fn begin(&mut self) {
+        self.model.begin();
     }
 
     /// Runs of probes that the kernel skipped since the start.

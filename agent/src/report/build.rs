@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Bytes of one `struct epoll_event`, which is packed on x86-64 alone (include/uapi/linux/eventpoll.h).
-const EVENT_BYTES: u64 = if cfg!(target_arch = "x86_64") { 12 } else { 16 };
+pub const EVENT_BYTES: u64 = if cfg!(target_arch = "x86_64") { 12 } else { 16 };
 
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9

@@ -1,0 +1,159 @@
+//! Claims about the metric table, the sums behind it, and the whole text for a hand-made model.
+//!
+//! LOOPSCOPE_BLESS=1 writes the golden text and docs/metrics.md anew.
+
+mod sums;
+mod world;
+
+use std::{collections::HashSet, env, fs, path::Path, time::Duration};
+
+use loopscope_probe::{Counters, lost};
+
+use super::{
+    METRICS, Own, docs, families,
+    figures::Figures,
+    groups::{Groups, LABELS},
+    metric::{Get, Kind, Unit},
+};
+use crate::kernel::{Attempt, ProbeState, table::PROBES};
+
+/// Compares a text with a file of the package, or writes it there.
+fn compare(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if env::var_os("LOOPSCOPE_BLESS").is_some_and(|value| value == "1") {
+        fs::write(&path, text).unwrap();
+        return;
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    for (number, (found, made)) in found.lines().zip(text.lines()).enumerate() {
+        assert_eq!(found, made, "{file}:{}: LOOPSCOPE_BLESS=1 cargo test writes it anew", number + 1);
+    }
+    assert!(
+        found == text,
+        "{file} has another length than it should: LOOPSCOPE_BLESS=1 cargo test writes it anew"
+    );
+}
+
+/// How a probe of the table fared.
+fn state(name: &str, attempts: &[(&'static str, Option<&str>)]) -> ProbeState {
+    let attempt = |(backend, error): &(&'static str, Option<&str>)| Attempt {
+        backend,
+        error: error.map(str::to_owned),
+    };
+    ProbeState {
+        probe: PROBES.iter().find(|probe| probe.name() == name).unwrap(),
+        attempts: attempts.iter().map(attempt).collect(),
+    }
+}
+
+/// The text for these groups, with figures of an agent that are the same everywhere.
+fn text(groups: &Groups) -> String {
+    let probes = [
+        state("task_exit", &[("tp_btf", None)]),
+        state("epoll_pwait", &[("tracepoint", None)]),
+        state("epoll_pwait2", &[("tracepoint", Some("no such tracepoint"))]),
+    ];
+    let mut counters = Counters::default();
+    counters.runs[probes[0].probe.index] = 7;
+    counters.runs[probes[1].probe.index] = 2_000_001;
+    counters.lost[lost::UNPAIRED] = 1;
+    let own = Own {
+        cpu_seconds: 1.25,
+        resident_bytes: Some(9 << 20),
+        virtual_bytes: Some(80 << 20),
+        open_fds: Some(40),
+        max_fds: None,
+        threads: Some(2),
+        start_seconds: 1.7e9,
+    };
+    let sample = Duration::from_micros(1_500);
+    let figures =
+        Figures { groups, probes: &probes, counters: &counters, missed: 2, damaged: 0, sample, own };
+    let build = format!("version=\"{}\",arch=\"{}\"", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
+    families::text(&figures).unwrap().replace(&build, "version=\"VERSION\",arch=\"ARCH\"")
+}
+
+#[test]
+fn names_are_unique_and_ours() {
+    let mut seen = HashSet::new();
+    for metric in METRICS {
+        assert!(seen.insert(metric.name), "{} is there twice", metric.name);
+        let prefix = if metric.is_grouped() { &["loopscope_"][..] } else { &["loopscope_", "process_"] };
+        assert!(prefix.iter().any(|prefix| metric.name.starts_with(prefix)), "{}", metric.name);
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        assert!(metric.name.chars().all(is_plain) && !metric.name.contains("__"), "{}", metric.name);
+    }
+}
+
+#[test]
+fn names_end_with_their_unit_and_kind() {
+    for metric in METRICS {
+        let stem = metric.name.strip_suffix("_total");
+        assert_eq!(stem.is_some(), metric.kind == Kind::Counter, "{}: counters end with _total", metric.name);
+        let stem = stem.unwrap_or(metric.name);
+        for unit in [Unit::Seconds, Unit::Bytes] {
+            let ends = stem.ends_with(&format!("_{}", unit.name().unwrap()));
+            assert_eq!(ends, metric.unit == unit, "{}: a base unit ends the name", metric.name);
+        }
+        // The suffixes of a histogram's own series.
+        let taken = ["_sum", "_count", "_bucket", "_info_total"].iter().any(|suffix| stem.ends_with(suffix));
+        assert!(!taken, "{}", metric.name);
+        assert_eq!(
+            metric.kind == Kind::Histogram,
+            matches!(metric.get, Get::Distribution(_)),
+            "{}",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn every_metric_says_what_is_counted() {
+    for metric in METRICS {
+        assert!(metric.help.len() >= 20 && metric.help.ends_with('.'), "{}: {:?}", metric.name, metric.help);
+        assert!(!metric.help.contains(['\n', '\\']) && !metric.help.contains("  "), "{}", metric.name);
+    }
+}
+
+#[test]
+fn labels_are_none_of_the_groups_and_none_of_prometheus() {
+    for metric in METRICS {
+        for label in metric.labels {
+            let taken = metric.is_grouped() && LABELS.contains(label);
+            assert!(!taken && !["le", "job", "instance", "pid"].contains(label), "{} {label}", metric.name);
+        }
+        assert!(metric.kind != Kind::Histogram || metric.labels.is_empty(), "{}", metric.name);
+    }
+}
+
+#[test]
+fn the_metric_reference_is_made_from_the_table() {
+    compare("../docs/metrics.md", &docs::markdown());
+}
+
+/// On other architectures a `struct epoll_event` has 16 bytes.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_whole_text_for_a_hand_made_model_is_the_golden_one() {
+    compare("tests/data/metrics.txt", &text(&world::groups()));
+}
+
+#[test]
+fn every_metric_of_the_table_is_in_the_text() {
+    let text = text(&world::groups());
+    // A limit of descriptors that there is not has no series.
+    let absent = ["process_max_fds"];
+    for metric in METRICS.iter().filter(|metric| !absent.contains(&metric.name)) {
+        assert!(
+            text.contains(&format!("# TYPE {} {}\n", metric.name, metric.kind.name())),
+            "{}",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn an_agent_that_has_seen_nothing_has_metrics_of_its_own_alone() {
+    let text = text(&Groups::new(10));
+    assert!(text.contains("loopscope_build_info{") && !text.contains("loopscope_waits_total"), "{text}");
+}
