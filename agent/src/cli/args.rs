@@ -80,7 +80,7 @@ pub enum Command {
 A filter that is given several times takes any of its values; different filters must all match.
 Prints 'watching' on stderr as soon as every probe is attached. Ctrl-C ends early with what was seen.")]
 pub struct ReportArgs {
-    /// How long to watch: 500ms, 10s, 2m, 1.5h; a bare number is seconds; at most 30d [default: 10s]
+    /// How long to watch: 500ms, 10s, 2m; a bare number is seconds; at most 30d [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true,
           conflicts_with = "command")]
     pub duration: Option<Duration>,
