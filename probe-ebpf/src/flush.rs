@@ -28,7 +28,7 @@ static NO_WAIT: Wait = Wait {
     bytes_in: 0,
     bytes_out: 0,
     highest: 0,
-    _unused: 0,
+    passes: 0,
 };
 
 /// A thread ends. `task` is the running thread.

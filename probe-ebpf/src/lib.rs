@@ -79,8 +79,8 @@ pub struct Wait {
     pub bytes_out: u32,
     /// Highest descriptor in the sets of select, plus 1, where this call was sampled; else 0.
     pub highest: u32,
-    /// Padding.
-    pub _unused: u32,
+    /// How often it came back only to go on: each time the kernel copies the sets anew.
+    pub passes: u32,
 }
 
 impl Wait {
@@ -238,6 +238,8 @@ pub struct Task {
     pub tid: u32,
     /// Sum of all wait times of this thread, on whatever waitable, ns.
     pub wait_ns: u64,
+    /// Entries of select and pselect6; the sets are looked at in one of 64.
+    pub selects: u64,
     /// The wait that the thread is in.
     pub wait: Wait,
     /// Name of the process (of its main thread) when the record was made.
@@ -362,7 +364,7 @@ pub struct Record<T> {
 const _: () = assert!(size_of::<Wait>() == 80);
 const _: () = assert!(size_of::<Head>() == 80 + size_of::<Wait>());
 const _: () = assert!(size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 8 + 32 + 20 + 16 + 4 + 3 * 512 + 2 * 256);
-const _: () = assert!(size_of::<Task>() == 72 + size_of::<Wait>() + size_of::<Loop>());
+const _: () = assert!(size_of::<Task>() == 80 + size_of::<Wait>() + size_of::<Loop>());
 const _: () = assert!(size_of::<Ctl>() == 16 + 16 + 16 + 16 + 256);
 const _: () = assert!(size_of::<CtlTask>() == 64 + CTL_SLOTS * size_of::<Ctl>());
 const _: () = assert!(size_of::<Record<Loop>>() == size_of::<Head>() + size_of::<Loop>());

@@ -15,8 +15,8 @@ use crate::{
 
 /// Longs of a full fd_set: FD_SETSIZE is 1024.
 const LONGS: usize = 16;
-/// A thread writes its record's sequence word four times a wait; its sets are looked at when these bits are 0.
-const SAMPLE_MASK: u64 = 64 * 4 - 1;
+/// The sets are looked at when these bits of the count of calls are 0.
+const SAMPLE_MASK: u64 = 64 - 1;
 
 /// Entry of one of them; `sets` are the addresses of the three sets, `timeout` is that of the time-out.
 #[inline(always)]
@@ -33,14 +33,15 @@ pub fn enter<C: EbpfContext>(ctx: &C, probe: usize, n: u64, sets: [u64; 3], time
 
 /// The arguments, as they are noted.
 #[inline(always)]
-fn call(task: TaskPtr, record: &Task, n: u64, sets: [u64; 3], timeout: Timeout) -> Call {
+fn call(task: TaskPtr, record: &mut Task, n: u64, sets: [u64; 3], timeout: Timeout) -> Call {
     let n = if (n as i32) < 0 { 0 } else { n as u32 };
     let size = instance::table_size(task);
     let scanned = if n < size { n } else { size };
     let given = u32::from(sets[0] != 0) + u32::from(sets[1] != 0) + u32::from(sets[2] != 0);
     let bytes = (scanned + 63) / 64 * 8 * given;
     let highest =
-        if record.sequence & SAMPLE_MASK == 0 { highest(sets[0], sets[1], sets[2], scanned) } else { 0 };
+        if record.selects & SAMPLE_MASK == 0 { highest(sets[0], sets[1], sets[2], scanned) } else { 0 };
+    record.selects = record.selects.wrapping_add(1);
     Call {
         mechanism: mechanism::SELECT as u32,
         fd: -1,

@@ -85,13 +85,24 @@ fn is_loop(looped: &mut Loop, now: u64) -> bool {
     looped.streak >= LOOP_WAITS
 }
 
-/// Bytes that the kernel has copied for a call that returned `ret`: (in, out). poll gives every entry's revents back
-/// even when a signal ended it, select nothing but a success (fs/select.c: do_sys_poll, core_sys_select).
+/// EBADF, as a system call returns it.
+const BAD_DESCRIPTOR: i64 = -9;
+
+/// Bytes that the kernel has copied for a wait that ended with `ret`: (in, out), in each pass anew (fs/select.c:
+/// do_sys_poll, core_sys_select). poll gives every entry's revents back even when a signal ended it, select nothing but
+/// a success; select has read its sets when it finds a bad descriptor in them, other errors come before.
 #[inline(always)]
-pub fn copied(wait: &Wait, ret: i64) -> (u64, u64) {
-    let out = ret >= 0 || (ret == INTERRUPTED && wait.waitable == waitable::POLL);
-    let all_in = ret >= 0 || ret == INTERRUPTED;
-    (if all_in { u64::from(wait.bytes_in) } else { 0 }, if out { u64::from(wait.bytes_out) } else { 0 })
+fn copied(wait: &Wait, ret: i64) -> (u64, u64) {
+    let passes = u64::from(wait.passes) + 1;
+    let (bytes_in, bytes_out) = (u64::from(wait.bytes_in), u64::from(wait.bytes_out));
+    let read = ret >= 0 || ret == INTERRUPTED || ret == BAD_DESCRIPTOR;
+    let all_in = if read { bytes_in * passes } else { 0 };
+    let all_out = match wait.waitable {
+        waitable::POLL if ret >= 0 || ret == INTERRUPTED => bytes_out * passes,
+        waitable::SELECT if ret >= 0 => bytes_out,
+        _ => 0,
+    };
+    (all_in, all_out)
 }
 
 /// A wait ends.

@@ -58,6 +58,7 @@ pub fn enter(task: TaskPtr, record: &mut Task, call: &Call, waitable: u64) {
     wait.generation = generation;
     wait.timeout_ns = call.timeout.ns;
     wait.paused_ns = 0;
+    wait.passes = 0;
     wait.fd = call.fd;
     wait.asked = call.asked;
     wait.timeout = call.timeout.kind;
@@ -90,7 +91,7 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
         return;
     }
     if RESTARTS.contains(&ret) {
-        pause(task, record);
+        pause(record);
         return;
     }
     if ret < 0
@@ -115,7 +116,7 @@ pub fn restarted<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
         && record.wait.waitable == waitable::POLL
     {
         if RESTARTS.contains(&ret) {
-            pause(task, record);
+            pause(record);
         } else {
             finish(ctx, task, record, ret, now());
         }
@@ -124,15 +125,10 @@ pub fn restarted<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
 
 /// The call came back without an end: it goes on after a stop, or a signal handler ends it.
 #[inline(always)]
-fn pause(task: TaskPtr, record: &mut Task) {
+fn pause(record: &mut Task) {
     bump(&mut record.sequence);
     record.wait.paused_ns = now();
-    let (bytes_in, bytes_out) = tally::copied(&record.wait, INTERRUPTED);
-    let slot = record.wait.slot;
-    if let Some(looped) = slot::at(task, record, slot) {
-        looped.bytes_in = looped.bytes_in.wrapping_add(bytes_in);
-        looped.bytes_out = looped.bytes_out.wrapping_add(bytes_out);
-    }
+    record.wait.passes = record.wait.passes.wrapping_add(1);
     bump(&mut record.sequence);
 }
 
@@ -156,9 +152,8 @@ pub fn interrupt<C: EbpfContext>(ctx: &C, task: TaskPtr) {
     if let Some(record) = TASKS.get(task)
         && record.wait.paused_ns != 0
     {
-        // Its bytes were counted by `pause`.
-        record.wait.bytes_in = 0;
-        record.wait.bytes_out = 0;
+        // The pass that came back was its last.
+        record.wait.passes = record.wait.passes.wrapping_sub(1);
         let paused_ns = record.wait.paused_ns;
         finish(ctx, task, record, INTERRUPTED, paused_ns);
     }

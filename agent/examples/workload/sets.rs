@@ -242,21 +242,7 @@ fn select(call: Call, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> (
     })
 }
 
-/// Makes SIGUSR1 interrupt: a handler that does nothing, without SA_RESTART.
-fn handle() -> Result<()> {
-    extern "C" fn nothing(_: libc::c_int) {}
-    let handler: extern "C" fn(libc::c_int) = nothing;
-    // SAFETY: zero is a value of sigaction; the handler does nothing, which is safe in a signal.
-    let failed = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as libc::sighandler_t;
-        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) != 0
-    };
-    ensure!(!failed, "sigaction failed");
-    Ok(())
-}
-
-/// Does `work` while another thread sends SIGUSR1 to this one every ms.
+/// Does `work` while another thread sends SIGALRM, whose handler does nothing, to this one every ms.
 fn pestered<T>(work: impl FnOnce() -> T) -> T {
     let (pid, tid) = (std::process::id(), rustix::thread::gettid().as_raw_nonzero().get());
     let ended = AtomicBool::new(false);
@@ -264,7 +250,7 @@ fn pestered<T>(work: impl FnOnce() -> T) -> T {
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
                 // SAFETY: numbers only; the thread lives until this one has ended.
-                unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGUSR1) };
+                unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, libc::SIGALRM) };
                 thread::sleep(Duration::from_millis(1));
             }
         });
@@ -289,7 +275,7 @@ const CASES: [&str; 7] = ["ready", "timeout", "empty", "interrupted", "refused",
 
 /// Every call with every result, `n` times each; the highest descriptor is at `place`.
 pub fn run(n: u64, place: u64) -> Result<Value> {
-    handle()?;
+    calls::alarm_every(0)?;
     let fds = descriptors(place)?;
     let mut rows = Vec::new();
     for call in Call::ALL {
@@ -367,7 +353,7 @@ pub fn streaks() -> Result<Value> {
 
 /// One wait for stdin by the `call`th call, for so many ms or, if 0, for ever.
 pub fn one(call: u64, millis: u64) -> Result<Value> {
-    handle()?;
+    calls::alarm_every(0)?;
     let mut waiter = Waiter::new(*Call::ALL.get(usize::try_from(call)?).context("no such call")?);
     let limit = if millis == 0 { Limit::Infinite } else { Limit::Millis(u16::try_from(millis)?) };
     alone(|| {
@@ -394,7 +380,7 @@ pub fn between(call: u64, n: u64) -> Result<Value> {
 
 /// Threads of a wait for a low descriptor, up to three such waits that a signal ends, and 192 for one at `place`.
 pub fn highest(place: u64) -> Result<Value> {
-    handle()?;
+    calls::alarm_every(0)?;
     let ([_, _, low], [_, _, high]) = (descriptors(3)?, descriptors(place)?);
     let mut rows = Vec::new();
     for signals in 0..4 {
