@@ -76,7 +76,10 @@ impl Session {
             &["test", "--workspace", "--release", "--locked", "--no-fail-fast", "--lib", "--bins"],
         );
         self.cargo_step("doc tests", &["test", "--workspace", "--release", "--locked", "--doc"]);
-        self.step("kernel tests", |session| session.kernel_tests());
+        self.step("kernel tests", |session| session.kernel_tests(&["*"], &[]));
+        self.step("kernel tests, raw backend", |session| {
+            session.kernel_tests(&["exact", "exact_*"], &[("LOOPSCOPE_TEST_BACKEND", "raw")])
+        });
         self.step("documentation", |session| session.documentation());
         self.step("licences", |session| session.licences());
         self.step("tidy", |_| tidy::run().map(|()| Outcome::Passed));
@@ -123,16 +126,19 @@ impl Session {
     }
 
     /// The tests that load the programs into the running kernel: one at a time, since they observe the whole host.
-    fn kernel_tests(&self) -> Result<Outcome> {
+    /// The tests in `agent/tests` whose names match, with more in their environment.
+    fn kernel_tests(&self, names: &[&str], environment: &[(&str, &str)]) -> Result<Outcome> {
         if !has_rust_files(&self.root.join("agent/tests")) {
             return self.left_out("there are none in agent/tests");
         }
         if !process::is_root() {
             return self.left_out("they need root");
         }
-        let args =
-            ["test", "--package", "loopscope", "--release", "--locked", "--no-fail-fast", "--test", "*"];
-        process::run(self.cargo().args(args).args(["--", "--test-threads=1"]))?;
+        let args = ["test", "--package", "loopscope", "--release", "--locked", "--no-fail-fast"];
+        let names = names.iter().flat_map(|name| ["--test", name]);
+        let mut cargo = self.cargo();
+        cargo.args(args).args(names).args(["--", "--test-threads=1"]).envs(environment.iter().copied());
+        process::run(&mut cargo)?;
         Ok(Outcome::Passed)
     }
 
