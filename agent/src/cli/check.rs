@@ -1,5 +1,7 @@
 //! `loopscope check`: what this kernel allows, found out by trying.
 
+use std::time::Duration;
+
 use super::{CheckArgs, Failure, Kernel, output, report};
 use crate::{
     kernel::{ProbeState, Watched, facts},
@@ -9,6 +11,7 @@ use crate::{
         check::{CheckDocument, Fact, ProbeCheck, Tried},
         document::SCHEMA,
         host::Host,
+        units,
     },
 };
 
@@ -19,7 +22,12 @@ use crate::{
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let mut facts = facts::facts(args.kernel.btf.as_deref());
     let (states, refused) = match attach(&args.kernel) {
-        Ok(states) => {
+        Ok((states, took)) => {
+            facts.push(facts::Fact {
+                name: "load and attach",
+                value: units::seconds(took.as_secs_f64()),
+                ok: true,
+            });
             let refused = report::missing(&states);
             (states, refused)
         }
@@ -46,12 +54,12 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     refused.map_or(Ok(()), Err)
 }
 
-/// Loads and attaches everything once; all of it is gone again on return.
-fn attach(kernel: &Kernel) -> Result<Vec<ProbeState>, Failure> {
+/// Loads and attaches everything once, and says how long that took; all of it is gone again on return.
+fn attach(kernel: &Kernel) -> Result<(Vec<ProbeState>, Duration), Failure> {
     let reactor = Reactor::new()?;
     let options = report::options(kernel, &Watched::default())?;
     let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(kernel, error))?;
-    Ok(watch.probes().to_vec())
+    Ok((watch.probes().to_vec(), watch.start_time()))
 }
 
 /// A row of the findings.

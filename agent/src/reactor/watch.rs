@@ -1,6 +1,6 @@
 //! The probes and the model together: what a view samples. Lives in the reactor's thread.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -49,6 +49,11 @@ impl Watch {
     /// Each probe, and how it is attached or why not.
     pub fn probes(&self) -> &[ProbeState] {
         self.kernel.probes()
+    }
+
+    /// How long loading and attaching took.
+    pub fn start_time(&self) -> Duration {
+        self.kernel.start_time
     }
 
     /// Reads everything that the kernel has.
