@@ -4,6 +4,7 @@ use std::{
     mem,
     os::fd::{AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
+    thread,
     time::Instant,
 };
 
@@ -121,13 +122,11 @@ impl Kernel {
     pub fn start(options: &Options, epoll: BorrowedFd<'_>) -> Result<Kernel> {
         let started = Instant::now();
         let path = options.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
-        let globals = offsets::globals(path)?;
+        let (globals, btf, loader) = read_types(path)?;
         if !options.watched.cgroups.is_empty() && !globals.has_cgroups() {
             bail!("cannot filter by cgroup on this kernel: {}", globals.missing.join("; "));
         }
-        let btf = Btf::parse_file(path, aya::Endianness::default())
-            .with_context(|| format!("cannot use {}", path.display()))?;
-        let mut ebpf = load_object(options, &globals, &btf, epoll)?;
+        let mut ebpf = load_object(loader, options, &globals, &btf, epoll)?;
         fill_filters(&mut ebpf, &options.watched)?;
         load_iterators(&mut ebpf, &btf)?;
         read_iterator(&mut ebpf, "seed", &mut Vec::new()).context("cannot list the waits in progress")?;
@@ -155,8 +154,29 @@ fn release_memory() {
     };
 }
 
+/// Reads the kernel's types: for the offsets, for aya's programs, and a third time because aya's loader does so by
+/// itself when it is made. Side by side, since each takes about 10 ms.
+fn read_types(path: &Path) -> Result<(Globals, Btf, EbpfLoader<'static>)> {
+    let (globals, btf, loader) = thread::scope(|scope| {
+        let globals = scope.spawn(|| offsets::globals(path));
+        let loader = scope.spawn(EbpfLoader::new);
+        let btf = Btf::parse_file(path, aya::Endianness::default());
+        (globals.join(), btf, loader.join())
+    });
+    let ended = |_| anyhow!("a thread that reads the kernel's types ended early");
+    let globals = globals.map_err(ended)??;
+    let btf = btf.with_context(|| format!("cannot use {}", path.display()))?;
+    Ok((globals, btf, loader.map_err(ended)?))
+}
+
 /// Parses the object, creates its maps and injects the globals.
-fn load_object(options: &Options, globals: &Globals, btf: &Btf, epoll: BorrowedFd<'_>) -> Result<Ebpf> {
+fn load_object(
+    loader: EbpfLoader<'static>,
+    options: &Options,
+    globals: &Globals,
+    btf: &Btf,
+    epoll: BorrowedFd<'_>,
+) -> Result<Ebpf> {
     let cpus =
         u32::try_from(aya::util::nr_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?)?;
     let pids = u32::try_from(options.watched.pids.len())?;
@@ -170,7 +190,7 @@ fn load_object(options: &Options, globals: &Globals, btf: &Btf, epoll: BorrowedF
         ("FILTER_CGROUPS", cgroups),
     ]);
     values.push(("FILTER_TREE", options.watched.descendants.into()));
-    let mut loader = EbpfLoader::new();
+    let mut loader: EbpfLoader<'_> = loader;
     loader.btf(Some(btf)).allow_unsupported_maps();
     for (global, value) in &values {
         loader.override_global(global, value, true);
