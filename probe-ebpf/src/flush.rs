@@ -41,11 +41,12 @@ pub fn exit<C: EbpfContext>(ctx: &C, task: TaskPtr) {
         record.comm = kernel::process_comm(task);
         record.thread = kernel::comm(task);
         // Its files are still there (kernel/exit.c). What was closed before is not busy until now.
+        let table = instance::table(task);
         let first = &mut record.first;
-        first.closed = instance::closed(task, first.fd, first.waitable, first.generation);
+        first.closed = table.closed(first.fd, first.waitable, first.generation);
         if let Some(more) = MORE.get(task) {
             for looped in &mut more.loops {
-                looped.closed = instance::closed(task, looped.fd, looped.waitable, looped.generation);
+                looped.closed = table.closed(looped.fd, looped.waitable, looped.generation);
             }
         }
     }

@@ -77,8 +77,9 @@ fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ta
     flush::waits(head, &reader.task);
     reader.head.now_ns = now;
     reader.head.window = reader.window as u32;
+    let table = instance::table(task);
     let first = &mut reader.task.first;
-    first.closed = instance::closed(task, first.fd, first.waitable, first.generation);
+    first.closed = table.closed(first.fd, first.waitable, first.generation);
     write(seq, head);
     write::<Loop>(seq, &reader.task.first);
     if more.is_none() {
@@ -88,7 +89,7 @@ fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ta
         // SAFETY: i is below the length of the array.
         let slot = unsafe { reader.more.loops.get_unchecked_mut(i) };
         if slot.waitable != waitable::FREE {
-            slot.closed = instance::closed(task, slot.fd, slot.waitable, slot.generation);
+            slot.closed = table.closed(slot.fd, slot.waitable, slot.generation);
             write(seq, head);
             write::<Loop>(seq, slot);
         }
@@ -109,13 +110,14 @@ fn ctls(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ctl
     let head = &raw mut reader.head;
     flush::announce(head, kind::CTLS, size_of::<Record<Ctl>>(), reason::SAMPLE);
     flush::ctl(head, &reader.ctl);
+    let table = instance::table(task);
     reader.head.now_ns = now;
     reader.head.window = reader.window as u32;
     for i in 0..CTL_SLOTS {
         // SAFETY: i is below the length of the array.
         let slot = unsafe { reader.ctl.slots.get_unchecked_mut(i) };
         if slot.waitable != waitable::FREE {
-            slot.closed = instance::closed(task, slot.fd, slot.waitable, slot.generation);
+            slot.closed = table.closed(slot.fd, slot.waitable, slot.generation);
             write(seq, head);
             write::<Ctl>(seq, slot);
         }

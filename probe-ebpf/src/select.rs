@@ -35,7 +35,7 @@ pub fn enter<C: EbpfContext>(ctx: &C, probe: usize, n: u64, sets: [u64; 3], time
 #[inline(always)]
 fn call(task: TaskPtr, record: &mut Task, n: u64, sets: [u64; 3], timeout: Timeout) -> Call {
     let n = if (n as i32) < 0 { 0 } else { n as u32 };
-    let size = instance::table_size(task);
+    let size = instance::table(task).size;
     let scanned = if n < size { n } else { size };
     let given = u32::from(sets[0] != 0) + u32::from(sets[1] != 0) + u32::from(sets[2] != 0);
     let bytes = (scanned + 63) / 64 * 8 * given;
