@@ -10,6 +10,7 @@ mod load;
 mod missed;
 mod offsets;
 mod probelog;
+mod programs;
 pub mod table;
 mod tracefs;
 
