@@ -151,9 +151,10 @@ impl Kernel {
                 Some(EbpfLogger::init_with_logger(&mut ebpf, Stderr).context("cannot read the probes' log")?)
             }
         };
+        let start_time = started.elapsed();
         drop(btf);
         release_memory();
-        Ok(Kernel { ebpf, events, log, probes, start_time: started.elapsed() })
+        Ok(Kernel { ebpf, events, log, probes, start_time })
     }
 }
 
