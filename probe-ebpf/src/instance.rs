@@ -44,7 +44,7 @@ impl Table {
         if fd as u32 >= self.size {
             return 0;
         }
-        kernel::probe(self.files + u64::from(fd as u32) * 8).unwrap_or(0)
+        kernel::read(self.files + u64::from(fd as u32) * 8)
     }
 
     /// 1 where a descriptor that meant an instance does so no longer: it was closed, or is another by now.

@@ -305,6 +305,9 @@ pub struct CtlTask {
     pub slots: [Ctl; CTL_SLOTS],
 }
 
+/// What stands in the programs for the number of the kernel function `bpf_rdonly_cast`.
+pub const RDONLY_CAST: u32 = 0x6c6f_6f70;
+
 /// Length of [`Counters::runs`]: a power of two above the number of [`probe`]s.
 pub const PROBE_COUNTERS: usize = 16;
 const _: () = assert!(probe::NAMES.len() <= PROBE_COUNTERS);

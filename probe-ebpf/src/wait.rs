@@ -64,10 +64,14 @@ pub fn enter(task: TaskPtr, record: &mut Task, call: &Call, waitable: u64) {
     wait.timeout = call.timeout.kind;
     wait.mechanism = call.mechanism;
     wait.slot = slot;
-    wait.inherited = 0;
-    wait.bytes_in = call.sets.bytes_in;
-    wait.bytes_out = call.sets.bytes_out;
-    wait.highest = call.sets.highest;
+    // Volatile: the compiler makes four zeros in a row a call of memset, which is a loop over bytes (15 ns).
+    // SAFETY: references are valid for volatile writes.
+    unsafe {
+        ptr::write_volatile(&mut wait.inherited, 0);
+        ptr::write_volatile(&mut wait.bytes_in, call.sets.bytes_in);
+        ptr::write_volatile(&mut wait.bytes_out, call.sets.bytes_out);
+        ptr::write_volatile(&mut wait.highest, call.sets.highest);
+    }
     let (thread_wait_ns, window) = (record.wait_ns, record.window as u32);
     if let Some(looped) = slot::at(task, record, slot) {
         tally::busy(looped, now, thread_wait_ns, window);

@@ -18,7 +18,7 @@ use aya_log::EbpfLogger;
 use loopscope_probe::object::object;
 
 use super::{
-    Kernel,
+    Kernel, direct,
     offsets::{self, Globals, KERNEL_BTF},
     probelog::Stderr,
     programs::{self, Purpose, Verdicts},
@@ -209,13 +209,16 @@ fn load_object(
         loader.override_global(global, value, true);
     }
     let calls = probe_of_call();
+    let read_type = globals.direct.map_or(0, |direct| direct.structure);
     loader.override_global("PROBE_OF_CALL", &calls, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, true);
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", LOG_OFF_BYTES);
     }
-    let replaced = replacement()?;
-    loader.load(replaced.as_deref().unwrap_or(object())).map_err(|error| anyhow!(explain(&error)))
+    loader.override_global("READ_TYPE", &read_type, true);
+    let mut object = replacement()?.unwrap_or_else(|| object().to_vec());
+    direct::link(&mut object, globals.direct);
+    loader.load(&object).map_err(|error| anyhow!(explain(&error)))
 }
 
 /// Another object than the embedded one, for tests of a rebuilt one: named by LOOPSCOPE_PROBE_OBJECT.

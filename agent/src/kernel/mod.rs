@@ -5,6 +5,7 @@
 //! element: tracepoint programs skip runs on a CPU that does so. Dropping a [`Kernel`] detaches everything.
 
 pub mod btf;
+mod direct;
 pub mod facts;
 mod load;
 mod missed;

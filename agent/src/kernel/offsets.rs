@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{
     btf::Btf,
+    direct::Direct,
     table::{NUMBERS, OFFSETS},
 };
 
@@ -18,6 +19,8 @@ pub struct Globals {
     pub values: Vec<(&'static str, u32)>,
     /// Fields that are absent on this kernel and that only some options need.
     pub missing: Vec<String>,
+    /// How the programs read the kernel's memory without a helper; None where they cannot.
+    pub direct: Option<Direct>,
 }
 
 impl Globals {
@@ -44,5 +47,7 @@ pub fn globals(path: &Path) -> Result<Globals> {
             }
         }
     }
-    Ok(Globals { values, missing })
+    // Types have numbers of the running kernel alone; a file that describes it may number them otherwise.
+    let direct = (path == Path::new(KERNEL_BTF)).then(|| Direct::of(&btf)).flatten();
+    Ok(Globals { values, missing, direct })
 }
