@@ -73,6 +73,16 @@ globals! {
     REGS_RETURN,
     /// 1 where the return register holds -ENOSYS during a system call (x86-64): tells a call from an exception
     REGS_ENOSYS,
+    /// file.private_data
+    FILE_PRIVATE_DATA,
+    /// eventpoll.rdllist
+    EVENTPOLL_RDLLIST,
+    /// epitem.rdllink
+    EPITEM_RDLLINK,
+    /// epitem.event
+    EPITEM_EVENT,
+    /// 1: ready lists are measured
+    BACKLOG,
     /// k_sigaction.sa.sa_handler
     SIGACTION_HANDLER,
     /// task_struct.thread_info: the 32-bit word that tells a 32-bit system call

@@ -23,7 +23,7 @@ use super::{
     probelog::Stderr,
     programs::{self, Purpose, Verdicts},
     read_iterator,
-    table::{Hook, PROBES, Probe, probe_of_call},
+    table::{Hook, PROBES, Probe, Serves, probe_of_call},
     tracefs,
 };
 
@@ -59,6 +59,8 @@ pub struct Options {
     pub watched: Watched,
     /// The ways that may be tried.
     pub ways: Ways,
+    /// Whether the lengths of ready lists are measured.
+    pub backlog: bool,
 }
 
 /// Which ways of attaching to system calls may be tried.
@@ -130,10 +132,13 @@ impl Kernel {
         let started = Instant::now();
         let path = options.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
         let (globals, btf, loader) = read_types(path)?;
-        if !options.watched.cgroups.is_empty() && !globals.has_cgroups() {
-            bail!("cannot filter by cgroup on this kernel: {}", globals.missing.join("; "));
+        if !options.watched.cgroups.is_empty()
+            && let Some(lacks) = globals.lacks(Serves::Cgroups)
+        {
+            bail!("cannot filter by cgroup on this kernel: {lacks}");
         }
-        let mut ebpf = load_object(loader, options, &globals, &btf, epoll)?;
+        let backlog = options.backlog && globals.lacks(Serves::Backlog).is_none();
+        let mut ebpf = load_object(loader, options, &globals, backlog, &btf, epoll)?;
         fill_filters(&mut ebpf, &options.watched)?;
         let mut wanted: Vec<_> = programs::ITERATORS.iter().map(|name| (*name, Purpose::Tasks)).collect();
         wanted.extend(programs::of_probes(options.ways.tracepoint));
@@ -154,7 +159,7 @@ impl Kernel {
         let start_time = started.elapsed();
         drop(btf);
         release_memory();
-        Ok(Kernel { ebpf, events, log, probes, start_time })
+        Ok(Kernel { ebpf, events, log, probes, backlog, start_time })
     }
 }
 
@@ -187,6 +192,7 @@ fn load_object(
     loader: EbpfLoader<'static>,
     options: &Options,
     globals: &Globals,
+    backlog: bool,
     btf: &Btf,
     epoll: BorrowedFd<'_>,
 ) -> Result<Ebpf> {
@@ -202,7 +208,7 @@ fn load_object(
         ("FILTER_PIDS", pids),
         ("FILTER_CGROUPS", cgroups),
     ]);
-    values.push(("FILTER_TREE", options.watched.descendants.into()));
+    values.extend([("FILTER_TREE", options.watched.descendants.into()), ("BACKLOG", backlog.into())]);
     let mut loader: EbpfLoader<'_> = loader;
     loader.btf(Some(btf)).allow_unsupported_maps();
     for (global, value) in &values {

@@ -38,6 +38,8 @@ pub struct Kernel {
     events: RingBuf<MapData>,
     log: Option<EbpfLogger<Stderr>>,
     probes: Vec<ProbeState>,
+    /// Whether the lengths of ready lists are measured.
+    pub backlog: bool,
     /// How long loading and attaching took.
     pub start_time: Duration,
 }

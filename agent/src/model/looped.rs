@@ -21,6 +21,10 @@ pub struct Largest {
     pub overrun_ns: u64,
     /// Greatest nfds.
     pub nfds: u64,
+    /// Longest ready list.
+    pub backlog: u64,
+    /// Most requeued entries of one.
+    pub requeued: u64,
 }
 
 /// Time spent in each state, ns.
@@ -101,6 +105,8 @@ pub struct LoopWindow {
     pub highest_fd: Option<u32>,
     /// It waits on an instance, rather than by poll, select or on a bad descriptor.
     pub on_instance: bool,
+    /// The length of its ready list is measured.
+    pub has_backlog: bool,
     /// Number of the instance; None where there is none.
     pub instance: Option<u64>,
     /// It comes back to wait.
@@ -146,6 +152,8 @@ impl LoopState {
             (&mut known.events, &raw.events_max),
             (&mut known.overrun_ns, &raw.overrun_max_ns),
             (&mut known.nfds, &raw.nfds_max),
+            (&mut known.backlog, &raw.backlog_max),
+            (&mut known.requeued, &raw.requeued_max),
         ] {
             *known = (*known).max(largest(max));
         }
@@ -292,6 +300,7 @@ impl LoopState {
             asked: self.asked,
             highest_fd: self.highest_fd,
             on_instance: of.is_instance(),
+            has_backlog: false,
             instance,
             is_loop,
             alone,

@@ -32,9 +32,10 @@ impl Watch {
     pub fn start(options: &Options, reactor: &Reactor) -> Result<Watch> {
         let kernel = Kernel::start(options, reactor.fd())?;
         reactor.watch(kernel.events_fd(), kernel.log_fd())?;
+        let model = Model::new(kernel.backlog);
         let mut watch = Watch {
             kernel,
-            model: Model::default(),
+            model,
             processes: Processes::default(),
             buffer: Vec::new(),
             damaged: 0,
