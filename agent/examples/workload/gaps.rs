@@ -2,14 +2,14 @@
 //!
 //! Must not wait by any other call in these threads.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{os::fd::AsRawFd, sync::mpsc, thread, time::Duration};
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
     calls,
-    sets::{Call, Limit, Waiter},
+    sets::{self, Call, Limit, Waiter},
     tally,
 };
 
@@ -23,15 +23,18 @@ struct Case {
     before: u64,
     pause: Duration,
     after: u64,
+    /// Then it waits for ever, unsaid.
+    stays: bool,
 }
 
-const CASES: [Case; 6] = [
-    Case { name: "short", before: 20, pause: SHORT, after: 5 },
-    Case { name: "long", before: 20, pause: LONG, after: 5 },
-    Case { name: "long, and a loop again", before: 20, pause: LONG, after: 20 },
-    Case { name: "long, to the end", before: 20, pause: LONG, after: 0 },
-    Case { name: "long, never a loop", before: 15, pause: LONG, after: 15 },
-    Case { name: "long, a loop at last", before: 10, pause: LONG, after: 16 },
+const CASES: [Case; 7] = [
+    Case { name: "short", before: 20, pause: SHORT, after: 5, stays: false },
+    Case { name: "long", before: 20, pause: LONG, after: 5, stays: false },
+    Case { name: "long, and a loop again", before: 20, pause: LONG, after: 20, stays: false },
+    Case { name: "long, to the end", before: 20, pause: LONG, after: 0, stays: false },
+    Case { name: "long, then a wait", before: 20, pause: LONG, after: 0, stays: true },
+    Case { name: "long, never a loop", before: 15, pause: LONG, after: 15, stays: false },
+    Case { name: "long, a loop at last", before: 10, pause: LONG, after: 16, stays: false },
 ];
 
 /// Each case by poll and by select, all at once; the threads stay.
@@ -43,43 +46,46 @@ pub fn run() -> Result<Value> {
     for (call, case) in all {
         let sender = sender.clone();
         count += 1;
-        thread::spawn(move || {
-            // A receiver that is gone has failed already.
-            let _ = sender.send(one(call, case));
-            loop {
-                thread::park();
-            }
-        });
+        thread::spawn(move || one(call, case, &sender));
     }
     let rows: Result<Vec<Value>> = receiver.iter().take(count).collect();
     Ok(json!({ "rows": rows? }))
 }
 
-fn one(call: Call, case: &Case) -> Result<Value> {
+/// Makes a case's waits and sends what came of them; stays.
+fn one(call: Call, case: &Case, sender: &mpsc::Sender<Result<Value>>) -> Result<()> {
     let idle = calls::event(0)?;
-    let fds = [std::os::fd::AsRawFd::as_raw_fd(&idle)];
-    let (mut waiter, mut before, mut after) = (Waiter::new(call), 0, 0);
-    for i in 0..case.before + case.after {
-        if i == case.before {
-            before = calls::now();
-            thread::sleep(case.pause);
-            after = calls::now();
-        }
-        waiter.wait(&fds, Limit::Millis(1))?;
+    let fds = [idle.as_raw_fd()];
+    let mut waiter = Waiter::new(call);
+    let pause = waits(&mut waiter, &fds, case);
+    let done = pause.map(|pause| {
+        json!({
+            "name": case.name, "before": case.before, "after": case.after, "pause": pause,
+            "waits": waiter.done(case.name),
+        })
+    });
+    // A receiver that is gone has failed already.
+    let _ = sender.send(done);
+    if case.stays {
+        waiter.wait(&fds, Limit::Infinite)?;
     }
-    if case.after == 0 {
-        thread::sleep(case.pause);
+    loop {
+        thread::park();
     }
-    let mut done = waiter.done(case.name);
-    if let Some(done) = done.as_object_mut() {
-        done.extend([
-            ("name".to_owned(), json!(case.name)),
-            ("before".to_owned(), json!(case.before)),
-            ("after".to_owned(), json!(case.after)),
-            ("pause".to_owned(), json!(after - before)),
-        ]);
+}
+
+/// A case's waits; how long the pause was, ns.
+fn waits(waiter: &mut Waiter, fds: &[i32], case: &Case) -> Result<u64> {
+    for _ in 0..case.before {
+        waiter.wait(fds, Limit::Millis(1))?;
     }
-    Ok(done)
+    let start = calls::now();
+    thread::sleep(case.pause);
+    let pause = calls::now() - start;
+    for _ in 0..case.after {
+        waiter.wait(fds, Limit::Millis(1))?;
+    }
+    Ok(pause)
 }
 
 /// `count` threads of `waits` waits of 1 ms by epoll, then as many by poll and by select, one thread after the other.
@@ -87,14 +93,14 @@ pub fn sums(count: u64, waits: u64) -> Result<Value> {
     let mut rows = Vec::new();
     for _ in 0..count {
         let (epfd, idle) = (calls::create()?, calls::event(0)?);
-        let fds = [std::os::fd::AsRawFd::as_raw_fd(&idle)];
-        rows.push(crate::sets::alone(|| {
+        let fds = [idle.as_raw_fd()];
+        rows.push(sets::alone(|| {
             let mut waiter = tally::Waiter::new(&epfd, calls::Call::Wait);
             (0..waits).try_for_each(|_| waiter.wait(8, calls::Limit::Millis(1)).map(drop))?;
             Ok(waiter.done())
         })?);
         for call in [Call::Poll, Call::Select] {
-            rows.push(crate::sets::alone(|| {
+            rows.push(sets::alone(|| {
                 let mut waiter = Waiter::new(call);
                 (0..waits).try_for_each(|_| waiter.wait(&fds, Limit::Millis(1)).map(drop))?;
                 Ok(waiter.done("sums"))

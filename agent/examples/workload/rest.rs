@@ -2,6 +2,8 @@
 //!
 //! Must make its waits in a thread of its own: Rust's runtime polls in the first one before main.
 
+use std::os::fd::AsRawFd;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -22,7 +24,7 @@ impl Waiter {
             return Ok(Waiter::Sets(sets::Waiter::new(*sets)));
         };
         let epfd = calls::create()?;
-        calls::control(std::os::fd::AsRawFd::as_raw_fd(&epfd), libc::EPOLL_CTL_ADD, 0, Some(libc::EPOLLIN))?;
+        calls::control(epfd.as_raw_fd(), libc::EPOLL_CTL_ADD, 0, Some(libc::EPOLLIN))?;
         let waiter = tally::Waiter::new(&epfd, *epoll);
         std::mem::forget(epfd);
         Ok(Waiter::Epoll(waiter))

@@ -1,7 +1,7 @@
 //! One thread on one waitable: from two readings of its slot to counts, times and the state that it is in.
 //! (`loop` is a keyword.)
 
-use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, waitable};
+use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait};
 
 use super::{
     Thread, Waitable,
@@ -163,6 +163,9 @@ impl LoopState {
     /// The thread has ended: keeps the window's figures in little room, since many threads may end in one.
     pub fn end(&mut self, thread: &Thread, of: Waitable) {
         let times = self.times(thread, of).0.since(self.base_times);
+        if !self.comes_back(thread, of) {
+            self.streak = 0;
+        }
         self.last = Some((self.window_totals().pack(), times));
         self.raw = None;
         self.base = None;
@@ -219,6 +222,16 @@ impl LoopState {
             && (thread.wait.waitable, thread.wait.generation) == (of.address, of.generation)
     }
 
+    /// Whether poll or select calls are a loop: after so many of them, and until a gap is too long, as the probes see
+    /// it when the next one begins.
+    fn comes_back(&self, thread: &Thread, of: Waitable) -> bool {
+        let gap = match &self.raw {
+            Some(raw) if !self.is_waiting(thread, of) => thread.now_ns.saturating_sub(raw.last_exit_ns),
+            _ => 0,
+        };
+        self.streak >= LOOP_WAITS && gap <= LOOP_GAP_NS
+    }
+
     /// Begins a window.
     pub fn begin(&mut self, thread: &Thread, of: Waitable) {
         self.base = (*self.totals != Totals::default()).then(|| self.totals.clone());
@@ -249,7 +262,7 @@ impl LoopState {
         }
         // The gap since its last wait: what the thread waited elsewhere, and the rest, which is busy time.
         let gap = thread.now_ns.saturating_sub(raw.last_exit_ns);
-        if of.address <= waitable::LAST && (raw.streak < LOOP_WAITS || gap > LOOP_GAP_NS) {
+        if !of.is_instance() && !self.comes_back(thread, of) {
             return (times, Now::Neither);
         }
         let elsewhere = (thread.wait_ns.saturating_sub(raw.thread_wait_ns) + in_wait).min(gap);
@@ -282,7 +295,7 @@ impl LoopState {
         let (is_loop, alone) = if of.is_instance() {
             (waiters <= 1 || self.totals.waits() > 1 || totals.waits() > 1, waiters <= 1)
         } else {
-            let is_loop = self.streak >= LOOP_WAITS;
+            let is_loop = self.comes_back(thread, of);
             (is_loop, is_loop)
         };
         LoopWindow {
