@@ -1,0 +1,316 @@
+//! Losses that are provoked are shown, and bound what is missing: memory that the kernel refuses, exits without an
+//! entry, runs that the kernel skips. And the agent does nothing that makes the kernel skip any.
+//!
+//! Makes a control group of its own and removes it again. A full ring buffer is in `exact_lives`.
+#![cfg(test)]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+use common::{
+    Report, Workload, cannot_run,
+    compare::{assert_busy, assert_counts, assert_nothing_lost, count, list, number, row, rows_of, sum},
+    require_bpf, until,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+/// `lost`, of which only one reason may have a count.
+fn assert_only_lost(report: &Value, reason: &str, expected: u64) {
+    let mut lost =
+        json!({ "records": 0, "events": 0, "missed": 0, "unpaired": 0, "clamped": 0, "unseen": 0 });
+    lost[reason] = json!(expected);
+    assert_eq!(report["lost"], lost);
+}
+
+#[test]
+fn exits_without_an_entry_are_unpaired_and_no_waits() {
+    if !require_bpf() {
+        return;
+    }
+    let report = Report::start(&[]);
+    let workload = Workload::start("refused 25");
+    let said = workload.said();
+    let report = report.stop();
+    let done = &said["rows"][0];
+    let row = row(&report, done);
+    assert_counts(row, done);
+    assert_busy(row, done);
+    assert_only_lost(&report, "unpaired", count(&said["refused"]));
+    workload.finish();
+}
+
+/// A control group of the memory controller with a limit; gone with the value.
+struct Limited {
+    folder: PathBuf,
+    limit: &'static str,
+    usage: &'static str,
+}
+
+impl Limited {
+    /// In whichever hierarchy has the memory controller.
+    fn make() -> Result<Self, String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let name = format!("loopscope-losses-{}", std::process::id());
+        for mount in mounts.lines() {
+            let fields: Vec<&str> = mount.split(' ').collect();
+            let old = fields[2] == "cgroup" && fields[3].split(',').any(|option| option == "memory");
+            let unified = fields[2] == "cgroup2"
+                && fs::read_to_string(Path::new(fields[1]).join("cgroup.subtree_control"))
+                    .is_ok_and(|controllers| controllers.split_whitespace().any(|name| name == "memory"));
+            if !old && !unified {
+                continue;
+            }
+            let folder = Path::new(fields[1]).join(&name);
+            fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            let (limit, usage) = match old {
+                true => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+                false => ("memory.max", "memory.current"),
+            };
+            return Ok(Limited { folder, limit, usage });
+        }
+        Err("no control group hierarchy has the memory controller".to_owned())
+    }
+
+    /// Moves a process to the group around this one: what it has is still charged here, what it asks for from now on
+    /// is not.
+    fn release(&self, pid: u32) {
+        let around = self.folder.parent().unwrap().join("cgroup.procs");
+        fs::write(around, pid.to_string()).unwrap();
+    }
+
+    /// No more than what is charged now, but for a little.
+    fn close(&self) {
+        let usage: u64 = fs::read_to_string(self.folder.join(self.usage)).unwrap().trim().parse().unwrap();
+        fs::write(self.folder.join(self.limit), (usage + (256 << 10)).to_string()).unwrap();
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            if fs::remove_dir(&self.folder).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("{} stays", self.folder.display());
+    }
+}
+
+#[test]
+fn threads_without_memory_for_a_record_are_counted_and_the_others_are_exact() {
+    if !require_bpf() {
+        return;
+    }
+    let group = match Limited::make() {
+        Ok(group) => group,
+        Err(reason) => return cannot_run(&reason),
+    };
+    // The kernel charges a map's memory to the group of the process that made the map: the agent's.
+    let mut command = Command::new("sh");
+    let start = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.folder.display());
+    command.args(["-c", &start, "sh", env!("CARGO_BIN_EXE_loopscope")]);
+    command.args(["report", "--duration", "10m", "--format", "json"]).stdin(Stdio::null());
+    if let Some(backend) = std::env::var_os("LOOPSCOPE_TEST_BACKEND") {
+        command.arg("--backend").arg(backend);
+    }
+    let report = Report::run(&mut command);
+    group.release(report.pid());
+    group.close();
+    let workload = Workload::start("many 1500");
+    let said = workload.said();
+    let pid = workload.pid();
+    let report = report.stop();
+    workload.kill();
+    let rows = rows_of(&report, pid);
+    let dones = list(&said["rows"]);
+    let lost = count(&report["lost"]["records"]);
+    let made: u64 = dones.iter().map(|done| count(&done["waits"])).sum();
+    println!("{} of {} waits in {} rows, {lost} lost", sum(&rows, "waits"), made, rows.len());
+    assert!(lost > 0, "memory for 256 KB sufficed");
+    assert!(!rows.is_empty() && rows.len() < dones.len(), "{} rows", rows.len());
+    assert_only_lost(&report, "records", lost);
+    for done in dones {
+        // A record that came late has counted from then on.
+        let row = rows.iter().find(|row| row["tid"] == done["tid"]);
+        assert!(
+            row.is_none_or(|row| count(&row["waits"]) <= count(&done["waits"])),
+            "{row:?}\nagainst {done}"
+        );
+    }
+    let missing = made - sum(&rows, "waits");
+    assert!(missing <= lost, "{missing} waits are missing, with {lost} lost");
+}
+
+/// Threads that update and delete the elements of a map as fast as they can, one on each CPU, until dropped.
+struct Updates {
+    stop: std::sync::Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<u64>>,
+}
+
+/// bpf(2).
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> i64 {
+    // SAFETY: the attributes live through the call, as does what they point to; see the callers.
+    unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) }
+}
+
+impl Updates {
+    fn start() -> Self {
+        let stop = std::sync::Arc::new(AtomicBool::new(false));
+        let cpus = thread::available_parallelism().unwrap().get();
+        let threads = (0..cpus).map(|cpu| {
+            let stop = std::sync::Arc::clone(&stop);
+            thread::spawn(move || Self::run(cpu, &stop))
+        });
+        Updates { threads: threads.collect(), stop }
+    }
+
+    /// How many there were.
+    fn run(cpu: usize, stop: &AtomicBool) -> u64 {
+        // SAFETY: both structures are numbers, for which zero is a value; the set lives through the call.
+        let mut attr: bpf_attr = unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu, &mut set);
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
+            std::mem::zeroed()
+        };
+        attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+        attr.__bindgen_anon_1.key_size = 4;
+        attr.__bindgen_anon_1.value_size = 1024;
+        attr.__bindgen_anon_1.max_entries = 1000;
+        let map = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr);
+        assert!(map >= 0, "{}", std::io::Error::last_os_error());
+        let value = [0_u8; 1024];
+        let mut updates = 0;
+        while !stop.load(Ordering::Relaxed) {
+            for key in 0_u32..1000 {
+                // SAFETY: zero is a value; the pointers are to `key` and `value`, which outlive the calls.
+                let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+                attr.__bindgen_anon_2.map_fd = u32::try_from(map).unwrap();
+                attr.__bindgen_anon_2.key = (&raw const key) as u64;
+                attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
+                bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr);
+                attr.__bindgen_anon_2.__bindgen_anon_1.value = 0;
+                bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr);
+                updates += 2;
+            }
+        }
+        // SAFETY: the descriptor is this thread's.
+        unsafe { libc::close(i32::try_from(map).unwrap()) };
+        updates
+    }
+
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    }
+}
+
+#[test]
+fn what_is_missing_beside_map_updates_of_others_was_counted_as_missed() {
+    if !require_bpf() {
+        return;
+    }
+    let report = Report::start(&[]);
+    let updates = Updates::start();
+    let workloads = ["plain 100000", "plain 100000"].map(Workload::start);
+    let said = workloads.each_ref().map(Workload::said);
+    let updates = updates.stop();
+    let report = report.stop();
+    let (mut made, mut seen) = (0, 0);
+    for said in &said {
+        let done = &said["rows"][0];
+        let row = row(&report, done);
+        assert!(count(&row["waits"]) <= count(&done["waits"]), "{row}\nagainst {done}");
+        assert!(number(&row["wait_seconds"]["max"]) <= number(&done["bracket_sum"]), "{row}");
+        made += count(&done["waits"]);
+        seen += count(&row["waits"]);
+    }
+    let [missed, unpaired] = ["missed", "unpaired"].map(|reason| count(&report["lost"][reason]));
+    println!(
+        "{updates} updates: {seen} of {made} waits, {missed} runs missed, {unpaired} exits without an entry"
+    );
+    // A kernel that does not preempt skips nothing: no waiting call can come in the middle of an update. Elsewhere each
+    // wait that is missing lacks its entry or its exit.
+    assert!(made - seen <= missed, "{} waits are missing, with {missed} runs missed", made - seen);
+    assert!(unpaired <= missed, "{unpaired} exits without an entry, with {missed} runs missed");
+    if missed == 0 {
+        assert_nothing_lost(&report);
+    }
+    workloads.into_iter().for_each(Workload::finish);
+}
+
+/// An strace that watches the bpf(2) calls of a process.
+struct Strace {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Strace {
+    fn start(pid: u32) -> Option<Self> {
+        let file = std::env::temp_dir().join(format!("loopscope-strace-{}-{pid}", std::process::id()));
+        let mut command = Command::new("strace");
+        command.args(["-f", "-e", "trace=bpf,ioctl", "-o"]).arg(&file).args(["-p", &pid.to_string()]);
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let strace = Strace { child, file };
+        let status = format!("/proc/{pid}/status");
+        until("strace is there", || {
+            fs::read_to_string(&status).unwrap().contains(&format!("TracerPid:\t{}\n", strace.child.id()))
+        });
+        Some(strace)
+    }
+
+    /// Lets the process go; what it did.
+    fn stop(mut self) -> String {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.child.wait().unwrap();
+        let calls = fs::read_to_string(&self.file).unwrap();
+        fs::remove_file(&self.file).unwrap();
+        calls
+    }
+}
+
+#[test]
+fn the_agent_changes_no_map_while_it_watches() {
+    if !require_bpf() {
+        return;
+    }
+    let report = Report::start(&[]);
+    let Some(strace) = Strace::start(report.pid()) else {
+        return cannot_run("strace cannot be started; install it");
+    };
+    // Everything that the agent reacts to: loops that come and go, more instances than slots, exec, passes.
+    let workloads =
+        ["threads 500 64", "instances 12 300", "generations 300", "old-program= exec 20 30", "ctl"];
+    let workloads: Vec<Workload> = workloads.into_iter().map(Workload::start).collect();
+    workloads.iter().for_each(|workload| drop(workload.said()));
+    thread::sleep(Duration::from_millis(2500));
+    let calls = strace.stop();
+    let report = report.stop();
+    // Not that nothing is lost: an agent that is traced is slow to empty the ring buffer.
+    assert_eq!(
+        (&report["lost"]["missed"], &report["lost"]["records"]),
+        (&json!(0), &json!(0)),
+        "{}",
+        report["lost"]
+    );
+    workloads.into_iter().for_each(Workload::finish);
+    let made: Vec<&str> = calls.lines().filter(|line| line.contains("bpf(")).collect();
+    // The oracle has seen the passes: an iterator is made for each.
+    assert!(made.iter().any(|line| line.contains("BPF_ITER_CREATE")), "{calls}");
+    let changes = ["BPF_MAP_UPDATE", "BPF_MAP_DELETE", "BPF_MAP_LOOKUP_AND_DELETE", "BPF_MAP_FREEZE"];
+    let changing: Vec<&&str> =
+        made.iter().filter(|line| changes.iter().any(|change| line.contains(change))).collect();
+    assert!(changing.is_empty(), "{changing:#?}");
+    println!("{} calls of bpf(2), none of which changes a map", made.len());
+}
