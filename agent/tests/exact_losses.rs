@@ -8,8 +8,10 @@ mod common;
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -250,9 +252,28 @@ fn what_is_missing_beside_map_updates_of_others_was_counted_as_missed() {
     workloads.into_iter().for_each(Workload::finish);
 }
 
+/// A child that ends with the value at the latest.
+struct Running(Child);
+
+impl Running {
+    /// Asks it to end, and waits for that.
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error says that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// An strace that watches the bpf(2) calls of a process.
 struct Strace {
-    child: Child,
+    running: Running,
     file: PathBuf,
 }
 
@@ -262,26 +283,46 @@ impl Strace {
         let mut command = Command::new("strace");
         command.args(["-f", "-e", "trace=bpf,ioctl", "-o"]).arg(&file).args(["-p", &pid.to_string()]);
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        let strace = Strace { child, file };
+        let strace = Strace { running: Running(child), file };
         let status = format!("/proc/{pid}/status");
         until("strace is there", || {
-            fs::read_to_string(&status).unwrap().contains(&format!("TracerPid:\t{}\n", strace.child.id()))
+            fs::read_to_string(&status).unwrap().contains(&format!("TracerPid:\t{}\n", strace.running.0.id()))
         });
         Some(strace)
     }
 
     /// Lets the process go; what it did.
     fn stop(mut self) -> String {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
-        self.child.wait().unwrap();
+        self.running.end(Signal::INT);
         let calls = fs::read_to_string(&self.file).unwrap();
         fs::remove_file(&self.file).unwrap();
         calls
     }
 }
 
+/// Fails where one of the calls changes a map, or where the oracle has not even seen an iterator being made, as each
+/// pass needs one.
+fn assert_changes_nothing(calls: &str) {
+    let made: Vec<&str> = calls.lines().filter(|line| line.contains("bpf(")).collect();
+    assert!(made.iter().any(|line| line.contains("BPF_ITER_CREATE")), "{calls}");
+    let changes = ["BPF_MAP_UPDATE", "BPF_MAP_DELETE", "BPF_MAP_LOOKUP_AND_DELETE", "BPF_MAP_FREEZE"];
+    let changing: Vec<&&str> =
+        made.iter().filter(|line| changes.iter().any(|change| line.contains(change))).collect();
+    assert!(changing.is_empty(), "{changing:#?}");
+    println!("{} calls of bpf(2), none of which changes a map", made.len());
+}
+
+/// Everything that an agent reacts to: loops that come and go, more instances than slots, exec.
+fn stir() {
+    let workloads =
+        ["threads 200 16", "instances 12 20", "generations 100", "old-program= exec 20 30", "ctl"];
+    let workloads: Vec<Workload> = workloads.into_iter().map(Workload::start).collect();
+    workloads.iter().for_each(|workload| drop(workload.said()));
+    workloads.into_iter().for_each(Workload::finish);
+}
+
 #[test]
-fn the_agent_changes_no_map_while_it_watches() {
+fn a_report_changes_no_map_while_it_watches() {
     if !require_bpf() {
         return;
     }
@@ -289,11 +330,8 @@ fn the_agent_changes_no_map_while_it_watches() {
     let Some(strace) = Strace::start(report.pid()) else {
         return cannot_run("strace cannot be started; install it");
     };
-    // Everything that the agent reacts to: loops that come and go, more instances than slots, exec, passes.
-    let workloads =
-        ["threads 500 64", "instances 12 300", "generations 300", "old-program= exec 20 30", "ctl"];
-    let workloads: Vec<Workload> = workloads.into_iter().map(Workload::start).collect();
-    workloads.iter().for_each(|workload| drop(workload.said()));
+    stir();
+    // Two passes or three.
     thread::sleep(Duration::from_millis(2500));
     let calls = strace.stop();
     let report = report.stop();
@@ -304,13 +342,45 @@ fn the_agent_changes_no_map_while_it_watches() {
         "{}",
         report["lost"]
     );
-    workloads.into_iter().for_each(Workload::finish);
-    let made: Vec<&str> = calls.lines().filter(|line| line.contains("bpf(")).collect();
-    // The oracle has seen the passes: an iterator is made for each.
-    assert!(made.iter().any(|line| line.contains("BPF_ITER_CREATE")), "{calls}");
-    let changes = ["BPF_MAP_UPDATE", "BPF_MAP_DELETE", "BPF_MAP_LOOKUP_AND_DELETE", "BPF_MAP_FREEZE"];
-    let changing: Vec<&&str> =
-        made.iter().filter(|line| changes.iter().any(|change| line.contains(change))).collect();
-    assert!(changing.is_empty(), "{changing:#?}");
-    println!("{} calls of bpf(2), none of which changes a map", made.len());
+    assert_changes_nothing(&calls);
+}
+
+#[test]
+fn an_exporter_changes_no_map_while_it_is_scraped() {
+    if !require_bpf() {
+        return;
+    }
+    let mut command = common::agent(&["agent", "--listen", "127.0.0.1:0"]);
+    if let Some(backend) = std::env::var_os("LOOPSCOPE_TEST_BACKEND") {
+        command.arg("--backend").arg(backend);
+    }
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let mut exporter = Running(child);
+    let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    let first = lines.next().unwrap();
+    let address = first.strip_prefix("listening on http://").and_then(|url| url.strip_suffix("/metrics"));
+    let address = address.unwrap_or_else(|| panic!("{first}")).to_owned();
+    assert!(lines.any(|line| line == "watching"), "it does not watch");
+    let strace = Strace::start(exporter.0.id());
+    let calls = strace.map(|strace| {
+        for _ in 0..5 {
+            stir();
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && answer.contains("loopscope_waits_total"),
+                "{answer}"
+            );
+        }
+        strace.stop()
+    });
+    let status = exporter.end(Signal::TERM);
+    let Some(calls) = calls else {
+        return cannot_run("strace cannot be started; install it");
+    };
+    assert!(status.success(), "{status}");
+    assert_changes_nothing(&calls);
 }
