@@ -105,6 +105,39 @@ fn the_executable_of_a_process_whose_first_thread_ended_is_known() {
     assert!(row["exe"].as_str().is_some_and(|exe| exe.ends_with("/workload")), "{row}");
 }
 
+/// The rows of a thread that waited on so many instances and closed them all, once passes had the time to see that.
+fn assert_closed(instances: usize) {
+    let report = Report::start(&[]);
+    let workload = Workload::start(&format!("instances-closed {instances} 3"));
+    let said = workload.said();
+    thread::sleep(Duration::from_millis(2200));
+    let report = report.stop();
+    for done in list(&said["rows"]) {
+        assert_counts(row(&report, done), done);
+    }
+    let rows = rows_of(&report, workload.pid());
+    let open: Vec<&Value> =
+        rows.iter().filter(|row| row["ended"] == false).map(|row| &row["instance"]).collect();
+    assert_eq!((rows.len(), open.len()), (instances, 0), "not ended: {}", json!(open));
+    workload.finish();
+    assert_nothing_lost(&report);
+}
+
+#[test]
+fn as_many_instances_as_a_thread_has_slots_have_ended_when_they_are_closed() {
+    if require_bpf() {
+        assert_closed(8);
+    }
+}
+
+#[test]
+#[ignore = "of a slot that was given away nobody looks at the descriptor any more: it needs a list of the living instances"]
+fn more_instances_than_a_thread_has_slots_have_ended_when_they_are_closed() {
+    if require_bpf() {
+        assert_closed(20);
+    }
+}
+
 #[test]
 fn two_processes_of_one_id_are_two() {
     if !require_bpf() {

@@ -38,6 +38,22 @@ pub fn several(count: u64, rounds: u64) -> Result<Value> {
     Ok(json!({ "rows": rows }))
 }
 
+/// As [`several`], and then it closes them.
+pub fn several_closed(count: u64, rounds: u64) -> Result<Value> {
+    let mut instances = Vec::new();
+    for _ in 0..count {
+        let epfd = calls::create()?;
+        instances.push((Waiter::new(&epfd, Call::Wait), epfd));
+    }
+    for _ in 0..rounds {
+        for (waiter, _) in &mut instances {
+            waiter.wait(8, Limit::Zero)?;
+        }
+    }
+    let rows: Vec<Value> = instances.iter().map(|(waiter, _)| waiter.done()).collect();
+    Ok(json!({ "rows": rows }))
+}
+
 /// One thread on twelve instances in turn, as fast as it can for `rounds` rounds: every other round finds an event.
 pub fn rush(rounds: u64) -> Result<Value> {
     let ready = calls::event(0)?;

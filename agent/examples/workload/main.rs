@@ -72,6 +72,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "plain" => results::plain(n(0)?)?,
         "ctl" => ctl::run()?,
         "instances" => instances::several(n(0)?, n(1)?)?,
+        "instances-closed" => instances::several_closed(n(0)?, n(1)?)?,
         "rush" => instances::rush(n(0)?)?,
         "shared" => instances::shared(n(0)?, n(1)?)?,
         "generations" => instances::generations(n(0)?)?,

@@ -210,9 +210,14 @@ impl LoopState {
         self.waited
     }
 
-    /// Whether the probes have given its slot away: if it comes back, it starts from nothing, and need not be known.
+    /// Whether the probes have given its slot away: if it comes back, it starts from nothing.
+    pub fn is_given_away(&self) -> bool {
+        self.raw.is_none() && self.last.is_none()
+    }
+
+    /// Whether it need not be known any more.
     pub fn is_gone(&self, thread: &Thread, of: Waitable) -> bool {
-        self.raw.is_none() && self.last.is_none() && !self.is_waiting(thread, of)
+        self.is_given_away() && !self.is_waiting(thread, of)
     }
 
     /// Whether the thread is in a wait on this waitable.
@@ -272,8 +277,8 @@ impl LoopState {
         (times, busy)
     }
 
-    /// The window. `waiters`: threads that waited on the instance within it. `reused`: the kernel gave its address
-    /// to another instance.
+    /// The window. `waiters`: threads that waited on the instance within it. `reused`: its address or its
+    /// descriptor is another instance's.
     pub fn window(
         &self,
         thread: &Thread,

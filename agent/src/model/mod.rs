@@ -296,7 +296,7 @@ impl Model {
     pub fn window(&mut self) -> Window {
         self.number();
         let waiters = self.waiters();
-        let newest = self.newest();
+        let (newest, holders) = (self.newest(), self.holders());
         let mut loops: Vec<LoopWindow> = self
             .loops
             .iter()
@@ -304,14 +304,19 @@ impl Model {
                 let thread = self.threads.get(key)?;
                 let waiters = waiters.get(of).map_or(0, HashSet::len);
                 let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
-                Some(state.window(thread, *of, self.numbers.get(of).copied(), waiters, reused))
+                // The probes look no more at the descriptor of a slot that they gave away.
+                let taken = state.is_given_away()
+                    && holders
+                        .get(&(thread.tgid, state.fd()))
+                        .is_some_and(|holder| of.generation < holder.generation);
+                Some(state.window(thread, *of, self.numbers.get(of).copied(), waiters, reused || taken))
             })
             .collect();
         loops.sort_by_key(|looped| (looped.thread.tgid, looped.thread.tid, looped.instance));
         Window {
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
             loops,
-            instances: self.instances(&waiters),
+            instances: self.instances(&waiters, &holders),
             ctls: self.ctls.values().map(CtlState::window).collect(),
             counters: difference(&self.counters, &self.base_counters),
         }
@@ -359,7 +364,11 @@ impl Model {
     }
 
     /// Every instance that was waited on or changed.
-    fn instances(&self, waiters: &HashMap<Waitable, HashSet<ThreadKey>>) -> Vec<InstanceWindow> {
+    fn instances(
+        &self,
+        waiters: &HashMap<Waitable, HashSet<ThreadKey>>,
+        holders: &HashMap<(u32, i32), Waitable>,
+    ) -> Vec<InstanceWindow> {
         let mut instances: BTreeMap<u64, InstanceWindow> = self
             .numbers
             .iter()
@@ -373,9 +382,9 @@ impl Model {
                 instance.ctl.merge(&state.totals.since(&state.base));
             }
         }
-        for ((tgid, fd), waitable) in self.holders() {
-            if let Some(instance) = self.numbers.get(&waitable).and_then(|number| instances.get_mut(number)) {
-                instance.hold(tgid, fd);
+        for ((tgid, fd), waitable) in holders {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.hold(*tgid, *fd);
             }
         }
         instances.into_values().collect()
