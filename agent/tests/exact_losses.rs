@@ -1,5 +1,5 @@
 //! Losses that are provoked are shown, and bound what is missing: memory that the kernel refuses, exits without an
-//! entry, runs that the kernel skips. And the agent does nothing that makes the kernel skip any.
+//! entry. And the agent does nothing that makes the kernel skip runs (see `exact_missed`).
 //!
 //! Makes a control group of its own and removes it again. A full ring buffer is in `exact_lives`.
 #![cfg(test)]
@@ -12,15 +12,13 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
 use common::{
     Report, Workload, cannot_run,
-    compare::{assert_busy, assert_counts, assert_nothing_lost, count, list, number, row, rows_of, sum},
+    compare::{assert_busy, assert_counts, count, list, row, rows_of, sum},
     require_bpf, until,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -152,104 +150,6 @@ fn threads_without_memory_for_a_record_are_counted_and_the_others_are_exact() {
     }
     let missing = made - sum(&rows, "waits");
     assert!(missing <= lost, "{missing} waits are missing, with {lost} lost");
-}
-
-/// Threads that update and delete the elements of a map as fast as they can, one on each CPU, until dropped.
-struct Updates {
-    stop: std::sync::Arc<AtomicBool>,
-    threads: Vec<thread::JoinHandle<u64>>,
-}
-
-/// bpf(2).
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> i64 {
-    // SAFETY: the attributes live through the call, as does what they point to; see the callers.
-    unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) }
-}
-
-impl Updates {
-    fn start() -> Self {
-        let stop = std::sync::Arc::new(AtomicBool::new(false));
-        let cpus = thread::available_parallelism().unwrap().get();
-        let threads = (0..cpus).map(|cpu| {
-            let stop = std::sync::Arc::clone(&stop);
-            thread::spawn(move || Self::run(cpu, &stop))
-        });
-        Updates { threads: threads.collect(), stop }
-    }
-
-    /// How many there were.
-    fn run(cpu: usize, stop: &AtomicBool) -> u64 {
-        // SAFETY: both structures are numbers, for which zero is a value; the set lives through the call.
-        let mut attr: bpf_attr = unsafe {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(cpu, &mut set);
-            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-            std::mem::zeroed()
-        };
-        attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
-        attr.__bindgen_anon_1.key_size = 4;
-        attr.__bindgen_anon_1.value_size = 1024;
-        attr.__bindgen_anon_1.max_entries = 1000;
-        let map = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr);
-        assert!(map >= 0, "{}", std::io::Error::last_os_error());
-        let value = [0_u8; 1024];
-        let mut updates = 0;
-        while !stop.load(Ordering::Relaxed) {
-            for key in 0_u32..1000 {
-                // SAFETY: zero is a value; the pointers are to `key` and `value`, which outlive the calls.
-                let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-                attr.__bindgen_anon_2.map_fd = u32::try_from(map).unwrap();
-                attr.__bindgen_anon_2.key = (&raw const key) as u64;
-                attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
-                bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr);
-                attr.__bindgen_anon_2.__bindgen_anon_1.value = 0;
-                bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr);
-                updates += 2;
-            }
-        }
-        // SAFETY: the descriptor is this thread's.
-        unsafe { libc::close(i32::try_from(map).unwrap()) };
-        updates
-    }
-
-    fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-    }
-}
-
-#[test]
-fn what_is_missing_beside_map_updates_of_others_was_counted_as_missed() {
-    if !require_bpf() {
-        return;
-    }
-    let report = Report::start(&[]);
-    let updates = Updates::start();
-    let workloads = ["plain 100000", "plain 100000"].map(Workload::start);
-    let said = workloads.each_ref().map(Workload::said);
-    let updates = updates.stop();
-    let report = report.stop();
-    let (mut made, mut seen) = (0, 0);
-    for said in &said {
-        let done = &said["rows"][0];
-        let row = row(&report, done);
-        assert!(count(&row["waits"]) <= count(&done["waits"]), "{row}\nagainst {done}");
-        assert!(number(&row["wait_seconds"]["max"]) <= number(&done["bracket_sum"]), "{row}");
-        made += count(&done["waits"]);
-        seen += count(&row["waits"]);
-    }
-    let [missed, unpaired] = ["missed", "unpaired"].map(|reason| count(&report["lost"][reason]));
-    println!(
-        "{updates} updates: {seen} of {made} waits, {missed} runs missed, {unpaired} exits without an entry"
-    );
-    // A kernel that does not preempt skips nothing: no waiting call can come in the middle of an update. Elsewhere each
-    // wait that is missing lacks its entry or its exit.
-    assert!(made - seen <= missed, "{} waits are missing, with {missed} runs missed", made - seen);
-    assert!(unpaired <= missed, "{unpaired} exits without an entry, with {missed} runs missed");
-    if missed == 0 {
-        assert_nothing_lost(&report);
-    }
-    workloads.into_iter().for_each(Workload::finish);
 }
 
 /// A child that ends with the value at the latest.

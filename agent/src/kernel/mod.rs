@@ -7,7 +7,7 @@
 pub mod btf;
 pub mod facts;
 mod load;
-mod missed;
+pub mod missed;
 mod offsets;
 mod probelog;
 pub mod table;
