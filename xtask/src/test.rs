@@ -15,9 +15,11 @@ use crate::build_probe::{self, Checked};
 use crate::{debian, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
-const OBSERVED: [(&str, &str); 5] = [
+const OBSERVED: [(&str, &str); 7] = [
     ("nginx", "nginx-light"),
     ("memcached", "memcached"),
+    ("redis-server", "redis-server"),
+    ("redis-benchmark", "redis-tools"),
     ("strace", "strace"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
@@ -210,7 +212,8 @@ fn set_up() -> Result<Outcome> {
         println!("  everything that the tests observe is installed");
     } else {
         debian::install(&missing, "the tests observe them or compare with them")?;
-        let servers = [("nginx-light", "nginx"), ("memcached", "memcached")];
+        let servers =
+            [("nginx-light", "nginx"), ("memcached", "memcached"), ("redis-server", "redis-server")];
         let installed = servers.iter().filter(|(package, _)| missing.contains(package));
         debian::stop_services(&installed.map(|(_, service)| *service).collect::<Vec<_>>())?;
     }

@@ -8,7 +8,7 @@ pub mod btf;
 mod direct;
 pub mod facts;
 mod load;
-mod missed;
+pub mod missed;
 mod offsets;
 mod probelog;
 mod programs;

@@ -303,7 +303,7 @@ impl Model {
     pub fn window(&mut self) -> Window {
         self.number();
         let waiters = self.waiters();
-        let newest = self.newest();
+        let (newest, holders) = (self.newest(), self.holders());
         let mut loops: Vec<LoopWindow> = self
             .loops
             .iter()
@@ -311,7 +311,13 @@ impl Model {
                 let thread = self.threads.get(key)?;
                 let waiters = waiters.get(of).map_or(0, HashSet::len);
                 let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
-                let mut window = state.window(thread, *of, self.numbers.get(of).copied(), waiters, reused);
+                // The probes look no more at the descriptor of a slot that they gave away.
+                let taken = state.is_given_away()
+                    && holders
+                        .get(&(thread.tgid, state.fd()))
+                        .is_some_and(|holder| of.generation < holder.generation);
+                let mut window =
+                    state.window(thread, *of, self.numbers.get(of).copied(), waiters, reused || taken);
                 window.has_backlog = self.backlog && of.is_instance();
                 Some(window)
             })
@@ -320,7 +326,7 @@ impl Model {
         Window {
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
             loops,
-            instances: self.instances(&waiters),
+            instances: self.instances(&waiters, &holders),
             ctls: self.ctls.values().map(CtlState::window).collect(),
             counters: difference(&self.counters, &self.base_counters),
         }
@@ -368,7 +374,11 @@ impl Model {
     }
 
     /// Every instance that was waited on or changed.
-    fn instances(&self, waiters: &HashMap<Waitable, HashSet<ThreadKey>>) -> Vec<InstanceWindow> {
+    fn instances(
+        &self,
+        waiters: &HashMap<Waitable, HashSet<ThreadKey>>,
+        holders: &HashMap<(u32, i32), Waitable>,
+    ) -> Vec<InstanceWindow> {
         let mut instances: BTreeMap<u64, InstanceWindow> = self
             .numbers
             .iter()
@@ -382,9 +392,9 @@ impl Model {
                 instance.ctl.merge(&state.totals.since(&state.base));
             }
         }
-        for ((tgid, fd), waitable) in self.holders() {
-            if let Some(instance) = self.numbers.get(&waitable).and_then(|number| instances.get_mut(number)) {
-                instance.hold(tgid, fd);
+        for ((tgid, fd), waitable) in holders {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.hold(*tgid, *fd);
             }
         }
         instances.into_values().collect()
