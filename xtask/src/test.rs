@@ -15,13 +15,14 @@ use crate::build_probe::{self, Checked};
 use crate::{dashboards, debian, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
-const OBSERVED: [(&str, &str); 6] = [
+const OBSERVED: [(&str, &str); 7] = [
     ("nginx", "nginx-light"),
     ("memcached", "memcached"),
     ("strace", "strace"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
     ("prometheus", "prometheus"),
+    ("chromium", "chromium"),
 ];
 
 /// How a step ended.
