@@ -250,7 +250,9 @@ fn options(panel: &Panel) -> Value {
         }),
         Kind::Lines | Kind::Stacked => json!({
             "legend": {
-                "calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": true,
+                "calcs": ["lastNotNull", "max"], "displayMode": "table",
+                // Beside a wide panel there is room for ten series; below a narrow one for three.
+                "placement": if panel.width >= 12 { "right" } else { "bottom" }, "showLegend": true,
                 "sortBy": "Max", "sortDesc": true,
             },
             "tooltip": { "mode": "multi", "sort": "desc" },
@@ -300,10 +302,24 @@ fn overrides(panel: &Panel) -> Vec<Value> {
     columns.chain(links).collect()
 }
 
+/// The names of the columns that are labels.
+const COLUMN_NAMES: [(&str, &str); 8] = [
+    ("group", "Group"),
+    ("mechanism", "Waits by"),
+    ("listener", "Listener"),
+    ("instance", "Instance"),
+    ("probe", "Probe"),
+    ("backend", "Way"),
+    ("version", "Version"),
+    ("arch", "Machine"),
+];
+
 /// One row for each set of labels, with the columns' names.
 fn transformations(panel: &Panel) -> Value {
     let mut names = Map::new();
-    names.insert("group".to_owned(), json!("Group"));
+    for (label, name) in COLUMN_NAMES {
+        names.insert(label.to_owned(), json!(name));
+    }
     for (index, (_, name)) in panel.targets.iter().enumerate() {
         // Grafana calls the value of the only query "Value", and those of several "Value #A" and so on.
         let value =

@@ -67,8 +67,12 @@ pub fn is_coming(series: &str) -> bool {
 
 /// What is wrong with the list of metrics to come.
 pub fn outdated() -> Vec<String> {
-    let arrived =
-        NOT_EXPORTED_YET.iter().filter(|coming| METRICS.iter().any(|metric| metric.name == coming.name));
+    exported(NOT_EXPORTED_YET)
+}
+
+/// Those that the agent's table has.
+fn exported(list: &[Coming]) -> Vec<String> {
+    let arrived = list.iter().filter(|coming| METRICS.iter().any(|metric| metric.name == coming.name));
     arrived
         .map(|coming| {
             let name = coming.name;
@@ -201,5 +205,8 @@ mod tests {
     #[test]
     fn nothing_that_is_exported_is_called_not_exported() {
         assert_eq!(outdated(), Vec::<String>::new());
+        let loops = Coming { name: "loopscope_loops", kind: Kind::Gauge, grouped: true, labels: &[] };
+        let said = exported(&[loops]);
+        assert!(said[0].starts_with("loopscope_loops is exported now"), "{said:?}");
     }
 }

@@ -50,9 +50,10 @@ pub fn run(root: &Path, release: bool, seconds: u64) -> Result<()> {
     let start = now()?;
     watch(&server, seconds)?;
     // The first rates need a few scrapes.
-    let found = evaluate::all(&server, start + 6.0, now()?)?;
+    let (start, end) = (start + 6.0, now()?);
+    let found = evaluate::all(&server, start, end)?;
     drop((load, agent, server));
-    let shown = json!({ "start": start + 6.0, "end": now()?, "step": SCRAPE_SECONDS, "series": found.shown });
+    let shown = json!({ "start": start, "end": end, "step": SCRAPE_SECONDS, "series": found.shown });
     let file = root.join(SHOWN);
     fs::create_dir_all(file.parent().unwrap_or(root)).context("make target/dashboards")?;
     fs::write(&file, shown.to_string()).with_context(|| format!("write {}", file.display()))?;
@@ -94,7 +95,11 @@ fn build(root: &Path, release: bool) -> Result<String> {
 
 /// An agent on a free port, and its address.
 fn start_agent(program: &str) -> Result<(Started, String)> {
-    let mut agent = Started::new(program, &["agent", "--listen", "127.0.0.1:0"])?;
+    // What else runs on this machine must neither help nor spoil a panel.
+    let watched = ["nginx", "node", "memcached", "wrk", "*-server", "set-clients", "prometheus", "loopscope"];
+    let filters = watched.iter().flat_map(|comm| ["--comm", *comm]);
+    let arguments: Vec<&str> = ["agent", "--listen", "127.0.0.1:0"].into_iter().chain(filters).collect();
+    let mut agent = Started::new(program, &arguments)?;
     let said = agent.wait_for(Output::Err, "listening on http://")?;
     let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next());
     let address = address.with_context(|| format!("the agent said {said}"))?.to_owned();
