@@ -93,7 +93,7 @@ fn variables(dashboard: &Dashboard) -> Vec<Value> {
             "query": GROUP_LABELS.join(","), "type": "custom",
         }));
         let group = "label_values(loopscope_loops{job=~\"$job\",instance=~\"$instance\"}, $by)";
-        // A group may have no unit, container or pod, and then the label is empty.
+        // Where the agent groups by another label than the chosen one, no series has it: all are shown as one.
         variables.push(labels("group", "Group", group, ".*"));
     }
     variables

@@ -4,7 +4,6 @@
 
 use loopscope::export::{
     METRICS,
-    groups::LABELS,
     metric::{Kind, Metric},
 };
 
@@ -40,6 +39,8 @@ const NOT_EXPORTED_YET: &[Coming] = &[
         grouped: true,
         labels: &["listener"],
     },
+    Coming { name: "loopscope_groups", kind: Kind::Gauge, grouped: false, labels: &[] },
+    Coming { name: "loopscope_groups_limit", kind: Kind::Gauge, grouped: false, labels: &[] },
     Coming {
         name: "loopscope_probe_run_seconds_total",
         kind: Kind::Counter,
@@ -134,9 +135,9 @@ fn look_up(used: &Use, recorded: &[&str]) -> Result<Vec<&'static str>, String> {
     Ok(labels)
 }
 
-/// Every label that a group can have.
+/// Every label that a group can have: those to group by, and those that come with them.
 fn group_labels() -> Vec<&'static str> {
-    GROUP_LABELS.into_iter().chain(LABELS).collect()
+    GROUP_LABELS.into_iter().chain(["mechanism", "namespace", "thread"]).collect()
 }
 
 /// The metric that a series belongs to.

@@ -101,12 +101,24 @@ const SCRAPES: &[Panel] = &[
             ("max by (instance) (scrape_duration_seconds{@agent})", "{{instance}} scrape"),
             ("max by (instance) (loopscope_sample_seconds{@agent})", "{{instance}} reading"),
         ],
+        width: 8,
         ..LINES
     },
     Panel {
         title: "Series",
         about: "Samples in each scrape. --max-groups bounds them.",
         targets: &[("sum by (instance) (scrape_samples_scraped{@agent})", "{{instance}}")],
+        width: 8,
+        ..LINES
+    },
+    Panel {
+        title: "Groups and their limit",
+        about: "Groups that have series of their own, and how many may; beyond it they are counted under \"~other\".",
+        targets: &[
+            ("sum by (instance) (loopscope_groups{@agent})", "{{instance}} groups"),
+            ("sum by (instance) (loopscope_groups_limit{@agent})", "{{instance}} limit"),
+        ],
+        width: 8,
         ..LINES
     },
 ];

@@ -106,6 +106,18 @@ fn a_name_cannot_become_markup() {
 }
 
 #[test]
+fn the_json_is_as_its_schema_says() {
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema/loops.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut document = json(&page(&window(["a", "b"].into_iter())));
+    let faults: Vec<String> = validator.iter_errors(&document).map(|fault| fault.to_string()).collect();
+    assert_eq!(faults, Vec::<String>::new());
+    document["rows"][0]["cells"][0]["text"] = 1.into();
+    assert!(!validator.is_valid(&document));
+}
+
+#[test]
 fn rows_are_bounded_and_the_others_counted() {
     let names: Vec<String> = (0..250).map(|i| format!("loop{i}")).collect();
     let page = page(&window(names.iter().map(String::as_str)));
