@@ -7,7 +7,7 @@ mod load;
 mod prometheus;
 
 use std::{
-    fs,
+    env, fs,
     path::Path,
     process::Command,
     thread,
@@ -90,7 +90,10 @@ fn build(root: &Path, release: bool) -> Result<String> {
     }
     process::run(&mut cargo)?;
     let profile = if release { "release" } else { "debug" };
-    Ok(root.join("target").join(profile).join("loopscope").to_string_lossy().into_owned())
+    // Ours is in the same target folder, whatever it is called: TARGET/debug/xtask.
+    let own = env::current_exe().context("find the target folder")?;
+    let target = own.parent().and_then(Path::parent).context("find the target folder")?;
+    Ok(target.join(profile).join("loopscope").to_string_lossy().into_owned())
 }
 
 /// An agent on a free port, and its address.
