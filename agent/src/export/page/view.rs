@@ -222,9 +222,10 @@ fn summary(loops: &[(LoopRow, &LoopWindow)], report: &Report, lost: [u64; 6]) ->
     ]
 }
 
+/// What the table leaves out; nothing where it leaves out nothing.
 fn more(loops: usize, all: usize) -> String {
-    let hidden = loops.saturating_sub(ROWS);
-    let beyond =
-        if hidden > 0 { format!("{hidden} less utilised loops are not shown. ") } else { String::new() };
-    format!("{beyond}{} more waiters are no loops, or have ended.", all - loops.min(all))
+    let (hidden, others) = (loops.saturating_sub(ROWS), all.saturating_sub(loops));
+    let hidden = (hidden > 0).then(|| format!("{hidden} less utilised loops are not shown. "));
+    let others = (others > 0).then(|| format!("{others} more waiters are no loops, or have ended."));
+    hidden.unwrap_or_default() + &others.unwrap_or_default()
 }
