@@ -12,7 +12,7 @@ use std::{env, fs};
 use anyhow::{Result, bail};
 
 use crate::build_probe::{self, Checked};
-use crate::{debian, process, tidy, toolchain};
+use crate::{dashboards, debian, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
 const OBSERVED: [(&str, &str); 7] = [
@@ -23,6 +23,8 @@ const OBSERVED: [(&str, &str); 7] = [
     ("strace", "strace"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
+    ("prometheus", "prometheus"),
+    ("chromium", "chromium"),
 ];
 
 /// How a step ended.
@@ -82,6 +84,7 @@ impl Session {
         self.step("kernel tests, raw backend", |session| {
             session.kernel_tests(&["exact", "exact_*"], &[("LOOPSCOPE_TEST_BACKEND", "raw")])
         });
+        self.step("dashboards", |session| session.dashboards());
         self.step("documentation", |session| session.documentation());
         self.step("licences", |session| session.licences());
         self.step("tidy", |_| tidy::run().map(|()| Outcome::Passed));
@@ -141,6 +144,27 @@ impl Session {
         let mut cargo = self.cargo();
         cargo.args(args).args(names).args(["--", "--test-threads=1"]).envs(environment.iter().copied());
         process::run(&mut cargo)?;
+        Ok(Outcome::Passed)
+    }
+
+    /// Are the committed dashboards and rules what the tables give, do the rules fire as they should, and does each
+    /// expression have data when a real agent is scraped?
+    fn dashboards(&self) -> Result<Outcome> {
+        dashboards::check_committed(&self.root)?;
+        for arguments in [
+            ["check", "config", "dashboards/prometheus.example.yml"],
+            ["check", "rules", "dashboards/rules/loopscope.rules.yml"],
+            ["test", "rules", "dashboards/rules/loopscope.test.yml"],
+        ] {
+            if process::find("promtool").is_none() {
+                return self.left_out("promtool is not on PATH (Debian package prometheus)");
+            }
+            process::run(Command::new("promtool").current_dir(&self.root).args(arguments))?;
+        }
+        if !process::is_root() {
+            return self.left_out("the verification needs root");
+        }
+        dashboards::verify(&self.root)?;
         Ok(Outcome::Passed)
     }
 
@@ -212,8 +236,12 @@ fn set_up() -> Result<Outcome> {
         println!("  everything that the tests observe is installed");
     } else {
         debian::install(&missing, "the tests observe them or compare with them")?;
-        let servers =
-            [("nginx-light", "nginx"), ("memcached", "memcached"), ("redis-server", "redis-server")];
+        let servers = [
+            ("nginx-light", "nginx"),
+            ("memcached", "memcached"),
+            ("redis-server", "redis-server"),
+            ("prometheus", "prometheus"),
+        ];
         let installed = servers.iter().filter(|(package, _)| missing.contains(package));
         debian::stop_services(&installed.map(|(_, service)| *service).collect::<Vec<_>>())?;
     }
