@@ -5,6 +5,7 @@
 
 pub mod histogram;
 mod instance;
+pub mod interest;
 mod looped;
 pub mod totals;
 
@@ -16,10 +17,11 @@ use std::{
 use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason, waitable};
 
 use crate::{
-    decode::{Record, name},
+    decode::{Record, interest::Holder, name},
     identity::Process,
 };
 pub use instance::InstanceWindow;
+use interest::InterestSet;
 use looped::LoopState;
 pub use looped::{LoopWindow, Now, Times};
 pub use totals::CtlTotals;
@@ -107,6 +109,8 @@ pub struct Model {
     base_ns: u64,
     /// Whether the probes measure ready lists.
     backlog: bool,
+    /// Interest sets, as they were last read; None until then.
+    sets: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
 }
 
 /// The epoll_ctl calls of a thread on an instance, or on what is none, in a window.
@@ -299,6 +303,17 @@ impl Model {
         self.base_ns = self.now_ns;
     }
 
+    /// Takes in the interest sets of all instances.
+    pub fn take_interest(&mut self, found: Vec<Holder>) {
+        let waiters = self.waiters();
+        let waiting = |instance: &Waitable| {
+            let keys = waiters.get(instance).into_iter().flatten();
+            keys.filter_map(|key| self.threads.get(key)).map(|thread| thread.tgid).collect()
+        };
+        let sets = interest::sets(found, waiting);
+        self.sets = Some(sets.into_iter().map(|(instance, set)| (instance, Arc::new(set))).collect());
+    }
+
     /// What happened since [`Model::begin`].
     pub fn window(&mut self) -> Window {
         self.number();
@@ -338,7 +353,9 @@ impl Model {
             .loops
             .keys()
             .chain(self.ctls.keys())
-            .map(|(_, waitable)| *waitable)
+            .map(|(_, waitable)| waitable)
+            .chain(self.sets.iter().flat_map(BTreeMap::keys))
+            .copied()
             .filter(|waitable| waitable.is_instance() && !self.numbers.contains_key(waitable))
             .collect();
         new.sort_by_key(|waitable| (waitable.generation, waitable.address));
@@ -390,6 +407,12 @@ impl Model {
         for ((_, waitable), state) in &self.ctls {
             if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
                 instance.ctl.merge(&state.totals.since(&state.base));
+            }
+        }
+        for (waitable, set) in self.sets.iter().flatten() {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.holders.extend(&set.holders);
+                instance.set = Some(Arc::clone(set));
             }
         }
         for ((tgid, fd), waitable) in holders {

@@ -5,13 +5,14 @@ use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, mechanism, re
 
 use super::document::{
     Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
-    ProbeRow, Results, Seconds, State, Time, Timeouts,
+    ProbeRow, Results, Seconds, State, Time, Timeouts, Watched,
 };
 use crate::{
     kernel::ProbeState,
     model::{
         InstanceWindow, LoopWindow, Now,
         histogram::{self, count_bound, time_bound},
+        interest,
         totals::{CtlTotals, Totals},
     },
 };
@@ -130,11 +131,16 @@ pub fn instance_row(instance: &InstanceWindow) -> InstanceRow {
         instance: instance.number,
         holders: instance.holders.iter().map(|(pid, fd)| Holder { pid: *pid, fd: *fd }).collect(),
         waiters: u32::try_from(instance.waiters).unwrap_or(u32::MAX),
-        depth: None,
-        watched: None,
+        depth: instance.set.as_ref().map(|set| set.depth),
+        watched: instance.set.as_ref().map(|set| watched(&set.watched())),
         ctl: ctl(&instance.ctl),
         listeners: None,
     }
+}
+
+fn watched(watched: &interest::Watched) -> Watched {
+    let interest::Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate } = *watched;
+    Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate }
 }
 
 fn ctl(totals: &CtlTotals) -> Ctl {
