@@ -389,61 +389,6 @@ impl Model {
         }
         newest
     }
-
-    /// Every instance that was waited on or changed.
-    fn instances(
-        &self,
-        waiters: &HashMap<Waitable, HashSet<ThreadKey>>,
-        holders: &HashMap<(u32, i32), Waitable>,
-    ) -> Vec<InstanceWindow> {
-        let mut instances: BTreeMap<u64, InstanceWindow> = self
-            .numbers
-            .iter()
-            .map(|(waitable, number)| {
-                let waiters = waiters.get(waitable).map_or(0, HashSet::len);
-                (*number, InstanceWindow::new(*number, waiters))
-            })
-            .collect();
-        for ((_, waitable), state) in &self.ctls {
-            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
-                instance.ctl.merge(&state.totals.since(&state.base));
-            }
-        }
-        for (waitable, set) in self.sets.iter().flatten() {
-            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
-                instance.holders.extend(&set.holders);
-                instance.set = Some(Arc::clone(set));
-            }
-        }
-        for ((tgid, fd), waitable) in holders {
-            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
-                instance.hold(*tgid, *fd);
-            }
-        }
-        instances.into_values().collect()
-    }
-
-    /// What each descriptor of a process was last seen to mean: of several instances, the newest.
-    fn holders(&self) -> HashMap<(u32, i32), Waitable> {
-        let loops = self.loops.iter().filter_map(|((key, waitable), state)| {
-            let thread = self.threads.get(key)?;
-            (!thread.ended && !state.closed()).then_some((thread.tgid, state.fd(), *waitable))
-        });
-        let ctls = self.ctls.iter().filter_map(|((_, waitable), state)| {
-            let closed = state.ended || state.raw.is_some_and(|raw| raw.closed != 0);
-            (!closed).then_some((state.tgid, state.fd, *waitable))
-        });
-        let mut holders: HashMap<(u32, i32), Waitable> = HashMap::new();
-        for (tgid, fd, waitable) in
-            loops.chain(ctls).filter(|(_, fd, waitable)| *fd >= 0 && waitable.is_instance())
-        {
-            let held = holders.entry((tgid, fd)).or_insert(waitable);
-            if waitable.generation > held.generation {
-                *held = waitable;
-            }
-        }
-        holders
-    }
 }
 
 /// What the counters grew by.
