@@ -18,6 +18,7 @@ mod results;
 mod sets;
 mod tally;
 mod timing;
+mod watching;
 
 use std::{env, ffi::CString, io, io::Write as _};
 
@@ -84,6 +85,10 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "exec-thread" => return lives::exec_from_thread(n(0)?, n(1)?),
         "fork" => lives::fork(n(0)?)?,
         "ready" => ready::run(n(0)?, n(1)?, n(2)?)?,
+        "watching" => watching::many(n(0)?, n(1)?, n(2)?)?,
+        "watching-inherited" => watching::inherited(n(0)?, n(1)?)?,
+        "watching-nested" => watching::nested()?,
+        "watching-moving" => watching::moving(n(0)?, n(1)?)?,
         "closed" => lives::closed(n(0)?)?,
         "busy" => timing::busy(n(0)?, n(1)?)?,
         "two" => timing::two(n(0)?)?,
