@@ -39,8 +39,8 @@ pub struct ChunkHead {
     pub epfd: u32,
     /// User to whom its entries are counted.
     pub uid: u32,
-    /// Padding.
-    pub _unused: u32,
+    /// Longest run of the program in this pass up to the one before, ns.
+    pub longest_ns: u32,
     /// As [`crate::Wait::waitable`].
     pub file: u64,
     /// As [`crate::Wait::generation`].

@@ -25,14 +25,17 @@ use crate::{
         TaskPtr, USER_STRUCT_UID,
     },
     storage::reader,
+    wait::now,
 };
 
 /// Steps of one run: some 100 us.
-const STEPS: u32 = 4096;
+const STEPS: u32 = 512;
 /// Levels of a tree that are followed; a red-black tree of n entries has at most 2 log2(n + 1).
 const DEPTH: usize = 64;
 /// Descriptors that are looked at in one step.
-const DESCRIPTORS: u32 = 4;
+const DESCRIPTORS: u32 = 8;
+/// Tree nodes that are passed in one step: the helper's loop takes longer for a call than a node does.
+const NODES: u32 = 8;
 /// "Call me again with this task": the read gives EAGAIN.
 const AGAIN: i32 = 1;
 /// BPF_RB_NO_WAKEUP: the reader empties the buffer by itself.
@@ -102,6 +105,7 @@ pub fn show(ctx: *const TaskIter) -> i32 {
     if walker.session != session {
         walker.session = session;
         walker.task = 0;
+        walker.chunk.head.longest_ns = 0;
     }
     if walker.task != task as u64 && !begin(walker, task) {
         return 0;
@@ -111,8 +115,13 @@ pub fn show(ctx: *const TaskIter) -> i32 {
     walker.depth = 0;
     walker.before = walker.count;
     let mut nothing = 0_u64;
+    let start = now();
     // SAFETY: the callback's signature is what the helper calls, and the context outlives the call.
     let steps = unsafe { bpf_loop(STEPS, step as *const () as *mut c_void, (&raw mut nothing).cast(), 0) };
+    let ran = (now() - start) as u32;
+    if ran > walker.chunk.head.longest_ns {
+        walker.chunk.head.longest_ns = ran;
+    }
     if steps < i64::from(STEPS) {
         walker.task = 0;
         return 0;
@@ -175,8 +184,13 @@ unsafe extern "C" fn step(_: u32, _: *mut c_void) -> i64 {
     let Some(walker) = walker() else {
         return 1;
     };
-    if walker.walking != 0 {
+    for _ in 0..NODES {
+        if walker.walking == 0 {
+            break;
+        }
         walk(walker);
+    }
+    if walker.walking != 0 {
         return 0;
     }
     for _ in 0..DESCRIPTORS {

@@ -35,6 +35,7 @@ pub struct Entries {
 #[derive(Default)]
 pub struct Assembly {
     holders: Vec<Holder>,
+    longest_ns: u32,
 }
 
 impl Assembly {
@@ -45,6 +46,7 @@ impl Assembly {
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
         let short = |expected| Damaged::Short { found: bytes.len(), expected };
         let head = ChunkHead::read(bytes).ok_or(short(size_of::<ChunkHead>()))?;
+        self.longest_ns = self.longest_ns.max(head.longest_ns);
         if head.kind as usize == chunk::HOLDER {
             self.holders.push(Holder {
                 tgid: head.tgid,
@@ -70,6 +72,11 @@ impl Assembly {
         walk.extend(body.chunks_exact(size_of::<Entry>()).filter_map(Entry::read));
         entries.lost |= head.lost != 0;
         Ok(())
+    }
+
+    /// Longest run of the program, but the last, ns.
+    pub fn longest_ns(&self) -> u32 {
+        self.longest_ns
     }
 
     /// Everything that was found.

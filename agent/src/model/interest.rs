@@ -121,6 +121,16 @@ pub(super) fn sets(
 
 /// The set of one instance, from the tables of those that hold it.
 fn set(holders: &[Holder], waiting: &BTreeSet<u32>) -> InterestSet {
+    if let [Holder { tgid, epfd, uid, entries: Some(Entries { first, second: None, lost }), .. }] = holders {
+        // Nearly all are held by one process, and still: no table of 15,000 entries has to be built.
+        return InterestSet {
+            holders: BTreeSet::from([(*tgid, *epfd)]),
+            uid: *uid,
+            entries: first.iter().map(|entry| alone(entry, *tgid)).collect(),
+            depth: 0,
+            approximate: *lost,
+        };
+    }
     let mut set = InterestSet::default();
     let mut entries: BTreeMap<(u64, u32), (Entry, BTreeSet<u32>)> = BTreeMap::new();
     for holder in holders {
@@ -156,6 +166,19 @@ fn set(holders: &[Holder], waiting: &BTreeSet<u32>) -> InterestSet {
     set
 }
 
+/// An entry of an instance that one process alone holds.
+fn alone(entry: &Entry, tgid: u32) -> WatchedFile {
+    let behind = entry.behind != 0;
+    WatchedFile {
+        fd: entry.fd,
+        events: entry.events,
+        data: entry.data,
+        bond: if behind { Bond::Live } else { Bond::Stale },
+        tgid: behind.then_some(tgid),
+        file: entry.file,
+    }
+}
+
 /// The entries of all walks, and whether they are approximate. What one walk alone saw was added or removed meanwhile, or
 /// hidden from the other by a rotation of the tree.
 fn united(seen: &Entries) -> (Vec<Entry>, bool) {
@@ -175,6 +198,9 @@ fn united(seen: &Entries) -> (Vec<Entry>, bool) {
 fn nest(sets: &mut BTreeMap<Waitable, InterestSet>) {
     let instances: HashMap<u64, Waitable> =
         sets.keys().map(|waitable| (waitable.address, *waitable)).collect();
+    if instances.len() < 2 {
+        return;
+    }
     let below: HashMap<Waitable, Vec<Waitable>> = sets
         .iter()
         .map(|(instance, set)| {

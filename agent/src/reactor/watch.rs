@@ -74,16 +74,17 @@ impl Watch {
         Ok(())
     }
 
-    /// Reads the interest sets of all epoll instances.
+    /// Reads the interest sets of all epoll instances. Gives the longest time that the kernel spent on it at a stretch.
     ///
     /// # Errors
     /// They cannot be read on this kernel, or not now.
-    pub fn read_interest(&mut self) -> Result<()> {
+    pub fn read_interest(&mut self) -> Result<Duration> {
         let mut assembly = Assembly::default();
         let damaged = &mut self.damaged;
         self.kernel.interest(|chunk| *damaged += u64::from(assembly.take(chunk).is_err()))?;
+        let longest = Duration::from_nanos(assembly.longest_ns().into());
         self.model.take_interest(assembly.finish());
-        Ok(())
+        Ok(longest)
     }
 
     /// Takes in what came through the ring buffer.

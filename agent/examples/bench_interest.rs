@@ -1,0 +1,129 @@
+//! What reading interest sets costs, for `cargo xtask bench`: the reader, and the process that is read.
+//!
+//! Prints one JSON object. `us_per_1000_fds`: a pass over a process with 1,000 descriptors more, none of them epoll.
+//! `ns_per_entry`: a pass over 15,000 entries more. Both are CPU time of the reading thread, user space included.
+//! `longest_run_us`: the longest stretch that the program ran. `longest_ctl_us`: the longest epoll_ctl of a thread that
+//! adds and removes an entry of those 15,000 without pause, alone, beside passes, and beside reads of
+//! /proc/PID/fdinfo, which hold the instance's lock. Needs root.
+
+use std::{
+    fs, io,
+    os::fd::AsRawFd,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use loopscope::{
+    kernel::{Options, Watched},
+    reactor::{Reactor, Watch},
+};
+use rustix::{
+    event::{EventfdFlags, epoll, eventfd},
+    fd::OwnedFd,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
+use serde_json::json;
+
+/// Descriptors of the process that has no entries.
+const FDS: usize = 1000;
+/// Entries of the instance.
+const ENTRIES: usize = 15_000;
+/// Passes of which the median is taken.
+const PASSES: usize = 101;
+/// How long epoll_ctl is watched.
+const STRETCH: Duration = Duration::from_secs(2);
+
+fn main() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    let reactor = Reactor::new()?;
+    let watched = Watched { pids: vec![std::process::id()], ..Watched::default() };
+    let mut watch = Watch::start(&Options { watched, ..Options::default() }, &reactor)?;
+    let (bare, _) = passes(&mut watch)?;
+    let plain = events(FDS)?;
+    let (descriptors, _) = passes(&mut watch)?;
+    drop(plain);
+    let instance = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let entries = events(ENTRIES)?;
+    let (before, _) = passes(&mut watch)?;
+    for event in &entries {
+        epoll::add(&instance, event, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    }
+    let (after, longest_run) = passes(&mut watch)?;
+    let file = format!("/proc/self/fdinfo/{}", instance.as_raw_fd());
+    let alone = longest_ctl(&instance, || Ok(thread::sleep(Duration::from_millis(1))))?;
+    let beside_passes = longest_ctl(&instance, || watch.read_interest().map(drop))?;
+    let beside_fdinfo = longest_ctl(&instance, || Ok(fs::read(&file).map(drop)?))?;
+    println!(
+        "{}",
+        json!({
+            "entries": ENTRIES,
+            "us_per_1000_fds": (descriptors - bare) / 1e3,
+            "ns_per_entry": (after - before) / ENTRIES as f64,
+            "longest_run_us": longest_run / 1e3,
+            "longest_ctl_us": { "alone": alone, "passes": beside_passes, "fdinfo": beside_fdinfo },
+        })
+    );
+    Ok(())
+}
+
+fn events(count: usize) -> io::Result<Vec<OwnedFd>> {
+    (0..count).map(|_| Ok(eventfd(0, EventfdFlags::CLOEXEC)?)).collect()
+}
+
+/// CPU time of this thread, ns.
+fn cpu() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+/// Median CPU time of a pass, and the longest run of the program in any of them, ns.
+fn passes(watch: &mut Watch) -> Result<(f64, f64)> {
+    let mut times = Vec::new();
+    let mut longest = Duration::ZERO;
+    for _ in 0..PASSES {
+        let start = cpu();
+        longest = longest.max(watch.read_interest()?);
+        times.push(cpu() - start);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok((times.get(PASSES / 2).copied().unwrap_or_default(), longest.as_nanos() as f64))
+}
+
+/// The longest epoll_ctl of another thread while this one does something again and again, us: the greatest, and the
+/// 99.99th percentile, which a scheduler that takes the thread's CPU away does not reach.
+fn longest_ctl(instance: &OwnedFd, mut disturb: impl FnMut() -> Result<()>) -> Result<serde_json::Value> {
+    let stop = AtomicBool::new(false);
+    let extra = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let times = thread::scope(|scope| {
+        let changing = scope.spawn(|| -> Result<Vec<u64>> {
+            let mut times = Vec::with_capacity(1 << 22);
+            while !stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                epoll::add(instance, &extra, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+                let between = Instant::now();
+                epoll::delete(instance, &extra)?;
+                times.push(u64::try_from((between - start).as_nanos())?);
+                times.push(u64::try_from(between.elapsed().as_nanos())?);
+            }
+            Ok(times)
+        });
+        let end = Instant::now() + STRETCH;
+        let mut result = Ok(());
+        while result.is_ok() && Instant::now() < end {
+            result = disturb();
+        }
+        stop.store(true, Ordering::Relaxed);
+        let times = changing.join().map_err(|_| anyhow::anyhow!("the changing thread ended early"));
+        result.and(times).and_then(|times| times)
+    })?;
+    let mut times = times;
+    times.sort_unstable();
+    let at =
+        |part: f64| times.get((times.len() as f64 * part) as usize).copied().unwrap_or_default() as f64 / 1e3;
+    let longest = times.last().copied().unwrap_or_default() as f64 / 1e3;
+    Ok(json!({ "longest": longest, "p9999": at(0.9999), "calls": times.len() }))
+}
