@@ -17,7 +17,7 @@ use std::{
 };
 
 use common::{
-    PATIENCE, Workload, agent,
+    PATIENCE, Workload, agent, cannot_run,
     compare::{count, list},
     require_bpf, until,
 };
@@ -281,8 +281,7 @@ fn the_metrics_are_as_promtool_wants_them() {
     let path = env::var_os("PATH").unwrap_or_default();
     let Some(promtool) = env::split_paths(&path).map(|dir| dir.join("promtool")).find(|file| file.is_file())
     else {
-        eprintln!("not run: promtool is not in PATH (Debian package prometheus)");
-        return;
+        return cannot_run("promtool is not in PATH (Debian package prometheus)");
     };
     if !require_bpf() {
         return;

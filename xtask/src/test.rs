@@ -15,12 +15,13 @@ use crate::build_probe::{self, Checked};
 use crate::{debian, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
-const OBSERVED: [(&str, &str); 5] = [
+const OBSERVED: [(&str, &str); 6] = [
     ("nginx", "nginx-light"),
     ("memcached", "memcached"),
     ("strace", "strace"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
+    ("promtool", "prometheus"),
 ];
 
 /// How a step ended.
@@ -210,7 +211,7 @@ fn set_up() -> Result<Outcome> {
         println!("  everything that the tests observe is installed");
     } else {
         debian::install(&missing, "the tests observe them or compare with them")?;
-        let servers = [("nginx-light", "nginx"), ("memcached", "memcached")];
+        let servers = [("nginx-light", "nginx"), ("memcached", "memcached"), ("prometheus", "prometheus")];
         let installed = servers.iter().filter(|(package, _)| missing.contains(package));
         debian::stop_services(&installed.map(|(_, service)| *service).collect::<Vec<_>>())?;
     }

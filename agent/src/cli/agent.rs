@@ -17,6 +17,7 @@ use super::{AgentArgs, Failure, report, select::Selection};
 use crate::{
     export::{
         Answer, Exchange, Figures, Own, Unavailable, exchange, families, figures,
+        grouping::Grouping,
         groups::Groups,
         server::{self, Limits, Server},
     },
@@ -53,6 +54,7 @@ struct Agent {
 pub fn run(args: &AgentArgs) -> Result<(), Failure> {
     let started = SystemTime::now();
     let selection = Selection::new(&args.filters)?;
+    let grouping = args.series.grouping()?;
     let options = report::options(&args.kernel, &selection.watched)?;
     let reactor = Reactor::new()?;
     let listeners = server::bind(&args.listen)?;
@@ -68,7 +70,7 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
     if let Some(failure) = report::missing(watch.probes()) {
         return Err(failure);
     }
-    let mut agent = Agent::new(watch, selection, args.max_groups, started);
+    let mut agent = Agent::new(watch, selection, grouping, started);
     agent.sample()?;
     exchange.set_ready(true);
     agent.announce();
@@ -85,11 +87,11 @@ fn say(line: fmt::Arguments<'_>) {
 }
 
 impl Agent {
-    fn new(watch: Watch, selection: Selection, max_groups: u32, started: SystemTime) -> Agent {
+    fn new(watch: Watch, selection: Selection, grouping: Grouping, started: SystemTime) -> Agent {
         Agent {
             watch,
             selection,
-            groups: Groups::new(max_groups as usize),
+            groups: Groups::new(grouping),
             counters: Counters::default(),
             started,
             sample: Duration::ZERO,
@@ -170,7 +172,7 @@ impl Agent {
             sample: self.sample,
             own: Own::read(self.started),
         };
-        let text = Bytes::from(families::text(&figures)?);
+        let text = Bytes::from(families::text(&figures, |_| true));
         self.text = Some((at, text.clone()));
         Ok(text)
     }

@@ -10,6 +10,7 @@ pub mod docs;
 mod exchange;
 pub mod families;
 pub mod figures;
+pub mod grouping;
 pub mod groups;
 pub mod metric;
 mod own;

@@ -83,14 +83,23 @@ struct CtlState {
     totals: CtlTotals,
     base: CtlTotals,
     comm: String,
+    thread: String,
+    process: Option<Arc<Process>>,
     tgid: u32,
     fd: i32,
     ended: bool,
 }
 
 impl CtlState {
-    fn window(&self) -> CtlWindow {
-        CtlWindow { tgid: self.tgid, comm: self.comm.clone(), totals: self.totals.since(&self.base) }
+    fn window(&self, tid: u32) -> CtlWindow {
+        CtlWindow {
+            tgid: self.tgid,
+            tid,
+            comm: self.comm.clone(),
+            thread: self.thread.clone(),
+            process: self.process.clone().unwrap_or_default(),
+            totals: self.totals.since(&self.base),
+        }
     }
 }
 
@@ -112,8 +121,14 @@ pub struct Model {
 pub struct CtlWindow {
     /// Process id as the host counts.
     pub tgid: u32,
+    /// Thread id as the host counts.
+    pub tid: u32,
     /// Name of the process.
     pub comm: String,
+    /// Name of the thread.
+    pub thread: String,
+    /// What /proc says of the process.
+    pub process: Arc<Process>,
     /// What it did.
     pub totals: CtlTotals,
 }
@@ -121,6 +136,8 @@ pub struct CtlWindow {
 /// What happened in a window.
 #[derive(Debug)]
 pub struct Window {
+    /// CLOCK_MONOTONIC of the last pass, ns.
+    pub now_ns: u64,
     /// From the pass that began it to the last one, ns.
     pub duration_ns: u64,
     /// Loops and other waiters.
@@ -135,7 +152,7 @@ pub struct Window {
 
 impl Model {
     /// Takes in the records of a pass and of the ring buffer, in whatever order they came. `identify` says what
-    /// /proc has on a process id; it is asked once for each new thread.
+    /// /proc has on a process id; it is asked once for each new thread and each instance that a thread changes.
     pub fn apply(&mut self, mut records: Vec<Record>, identify: &mut dyn FnMut(u32) -> Arc<Process>) {
         // A thread's end may have been read before or after a copy of it that is older or newer.
         records.sort_by_key(|record| record.head().now_ns);
@@ -146,7 +163,7 @@ impl Model {
                     self.thread(&head, identify);
                     self.loops(&head, &loops);
                 }
-                Record::Ctls(head, ctls) => self.ctls(&head, &ctls),
+                Record::Ctls(head, ctls) => self.ctls(&head, &ctls, identify),
                 Record::Counters(head, counters) => {
                     self.counters = counters;
                     let last_pass_ns = std::mem::replace(&mut self.now_ns, head.now_ns);
@@ -250,7 +267,7 @@ impl Model {
     }
 
     /// Advances a thread's epoll_ctl calls.
-    fn ctls(&mut self, head: &Head, ctls: &[Ctl]) {
+    fn ctls(&mut self, head: &Head, ctls: &[Ctl], identify: &mut dyn FnMut(u32) -> Arc<Process>) {
         let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
         for raw in ctls {
             let of = Waitable { address: raw.waitable, generation: raw.generation };
@@ -262,9 +279,11 @@ impl Model {
             state.raw = Some(*raw);
             state.now_ns = head.now_ns;
             (state.tgid, state.fd) = (head.tgid, raw.fd);
+            // The same thread's waits have another record, and so another key.
+            state.process.get_or_insert_with(|| identify(head.tgid));
             // As for a thread.
             if head.reason != reason::EXEC as u32 || state.comm.is_empty() {
-                state.comm = name(&head.comm);
+                (state.comm, state.thread) = (name(&head.comm), name(&head.thread));
             }
             state.ended = head.reason != reason::SAMPLE as u32;
         }
@@ -309,10 +328,11 @@ impl Model {
             .collect();
         loops.sort_by_key(|looped| (looped.thread.tgid, looped.thread.tid, looped.instance));
         Window {
+            now_ns: self.now_ns,
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
             loops,
             instances: self.instances(&waiters),
-            ctls: self.ctls.values().map(CtlState::window).collect(),
+            ctls: self.ctls.iter().map(|((key, _), state)| state.window(key.tid)).collect(),
             counters: difference(&self.counters, &self.base_counters),
         }
     }

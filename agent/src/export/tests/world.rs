@@ -8,12 +8,22 @@ use loopscope_probe::{
     mechanism, reason, result, timeout, waitable,
 };
 
-use crate::{decode::Record, export::groups::Groups, identity::Process, model::Model};
+use crate::{
+    decode::Record,
+    export::{grouping::Grouping, groups::Groups},
+    identity::Process,
+    model::Model,
+};
 
 /// A second, ns.
 pub const S: u64 = 1_000_000_000;
 /// A millisecond, ns.
 pub const MS: u64 = 1_000_000;
+
+/// No group yet, by comm.
+pub fn at_most(most: usize) -> Groups {
+    Groups::new(Grouping { most, ..Grouping::default() })
+}
 
 /// Where instance `n` lies.
 pub fn instance(n: u64) -> u64 {
@@ -87,7 +97,7 @@ fn ctl(n: u64, add: u32, del: u32) -> Ctl {
 /// processes too many.
 pub fn groups() -> Groups {
     let mut model = Model::default();
-    let mut groups = Groups::new(4);
+    let mut groups = at_most(4);
     pass(&mut model, &mut groups, S, Vec::new());
 
     let mut redis = looped(1);
