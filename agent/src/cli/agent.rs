@@ -20,6 +20,7 @@ use crate::{
         grouping::Grouping,
         groups::Groups,
         server::{self, Limits, Server},
+        web::Web,
     },
     reactor::{Event, Reactor, Watch},
     report::build,
@@ -56,16 +57,19 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
     let selection = Selection::new(&args.filters)?;
     let grouping = args.series.grouping()?;
     let options = report::options(&args.kernel, &selection.watched)?;
+    let web = web(args)?;
+    let limits = Limits { scrapes: args.max_requests.into(), ..Limits::default() };
     let reactor = Reactor::new()?;
     let listeners = server::bind(&args.listen)?;
+    let scheme = if web.tls.is_some() { "https" } else { "http" };
     for listener in &listeners {
         let address = listener.local_addr().context("a socket has no address")?;
-        say(format_args!("listening on http://{address}/metrics"));
+        say(format_args!("listening on {scheme}://{address}/metrics"));
     }
     let waker = reactor.waker();
     let (client, exchange) = exchange(move || waker.wake());
     // Before the probes are attached, so that whoever asks meanwhile hears that it is not ready.
-    let server = Server::start(listeners, client, Limits::default())?;
+    let server = Server::start(listeners, client, limits, web)?;
     let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(&args.kernel, error))?;
     if let Some(failure) = report::missing(watch.probes()) {
         return Err(failure);
@@ -79,6 +83,12 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
     drop(exchange);
     server.stop();
     ended
+}
+
+/// Certificates and users.
+fn web(args: &AgentArgs) -> Result<Web, Failure> {
+    let read = |path| Web::read(path).map_err(|why| Failure::bad_input(format!("--web.config.file {why}")));
+    args.web_config.as_deref().map_or_else(|| Ok(Web::default()), read)
 }
 
 /// A line on stderr. Where nobody reads it any more, the agent goes on.

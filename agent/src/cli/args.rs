@@ -112,9 +112,19 @@ pub struct ReportArgs {
 Serves /metrics, /-/healthy, /-/ready and /. Prints each address on stderr, and 'watching' as soon as every
 probe is attached. SIGTERM or Ctrl-C ends it.")]
 pub struct AgentArgs {
-    /// Address and port to serve HTTP on; port 0 takes a free one, which is printed; repeatable
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10178")]
+    /// Address and port to serve HTTP on; port 0 takes a free one, which is printed; :PORT is every IPv4 address;
+    /// repeatable
+    #[arg(long, visible_alias = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10178",
+          value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
+    /// Certificate and users, in the format of Prometheus' exporters: tls_server_config (cert_file, key_file,
+    /// client_ca_file, client_auth_type, min_version), basic_auth_users (bcrypt)
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
+    /// Scrapes that are answered at a time; others get 503
+    #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub max_requests: u16,
     /// Which series there are.
     #[command(flatten)]
     pub series: Series,
@@ -315,6 +325,14 @@ fn parse_comm(text: &str) -> Result<Glob, String> {
         return Err(format!("the kernel keeps {COMM_BYTES} bytes of a name: use '{kept}'"));
     }
     parse_glob(text)
+}
+
+/// An address as Rust has it, or as Go's programs take it, without a host.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    whole
+        .parse()
+        .map_err(|_| "an address and a port are wanted, such as 127.0.0.1:10178 or [::1]:10178".to_owned())
 }
 
 fn parse_glob(text: &str) -> Result<Glob, String> {

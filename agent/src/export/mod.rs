@@ -16,6 +16,7 @@ pub mod metric;
 mod own;
 pub mod server;
 pub mod table;
+pub mod web;
 
 pub use exchange::{Answer, Client, Exchange, NOT_READY, Question, Unavailable, exchange};
 pub use figures::Figures;

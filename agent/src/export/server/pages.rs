@@ -40,6 +40,18 @@ const LANDING: &str = concat!(
 /// A body of one piece, which answers can share.
 pub struct Text(Option<Bytes>);
 
+impl Text {
+    /// A body of this text.
+    pub fn new(text: Bytes) -> Text {
+        Text(Some(text))
+    }
+
+    /// The text, while it is not sent.
+    pub fn text(&self) -> Option<&Bytes> {
+        self.0.as_ref()
+    }
+}
+
 impl Body for Text {
     type Data = Bytes;
     type Error = Infallible;
@@ -105,7 +117,8 @@ impl Pages {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Text> {
+/// A short answer.
+pub fn plain(status: StatusCode, text: &'static str) -> Response<Text> {
     response(status, TEXT, Bytes::from_static(text.as_bytes()))
 }
 
@@ -114,7 +127,7 @@ fn unavailable(why: &str) -> Response<Text> {
 }
 
 fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Text> {
-    let mut response = Response::new(Text(Some(body)));
+    let mut response = Response::new(Text::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
