@@ -108,10 +108,27 @@ pub struct ReportArgs {
   loopscope agent                                   http://127.0.0.1:10178/metrics, every event loop
   loopscope agent --listen 0.0.0.0:10178            for a Prometheus elsewhere; anyone who reaches it can read it
   loopscope agent --comm 'nginx*' --comm redis-server
+  loopscope agent --group-by unit --deny-group 'user@*' --min-age 30s
+  loopscope agent --config /etc/loopscope.toml      a line each, such as max-groups = 50
+  loopscope agent --once /var/lib/prometheus/node-exporter/loopscope.prom --duration 30s
 
 Serves /metrics, /-/healthy, /-/ready and /. Prints each address on stderr, and 'watching' as soon as every
-probe is attached. SIGTERM or Ctrl-C ends it.")]
+probe is attached. SIGTERM or Ctrl-C ends it; SIGHUP reads --config and --web.config.file again. Tells systemd
+READY, RELOADING, STOPPING and WATCHDOG where it asks for them.")]
 pub struct AgentArgs {
+    /// Read options from this TOML file, by the same names; those on the command line win. SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the configuration and what it names, then exit
+    #[arg(long = "config.check")]
+    pub config_check: bool,
+    /// Serve nothing: watch for a while, write the metrics to this file at once, and exit. For the textfile collector
+    /// of node_exporter
+    #[arg(long, value_name = "FILE")]
+    pub once: Option<PathBuf>,
+    /// With --once: how long to watch [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true, requires = "once")]
+    pub duration: Option<Duration>,
     /// Address and port to serve HTTP on; port 0 takes a free one, which is printed; :PORT is every IPv4 address;
     /// repeatable
     #[arg(long, visible_alias = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10178",
