@@ -31,8 +31,11 @@ use serving::Agent;
 /// How long `--once` watches where nothing else is asked for.
 const ONCE: Duration = Duration::from_secs(10);
 
-/// What a running agent keeps until it is started anew, and how to see that a new configuration has it otherwise.
-const FIXED: [(&str, fn(&AgentArgs) -> String); 8] = [
+/// An option's name, and its value in a form that can be compared.
+type Fixed = (&'static str, fn(&AgentArgs) -> String);
+
+/// What a running agent keeps until it is started anew.
+const FIXED: [Fixed; 8] = [
     ("listen", |args| format!("{:?}", args.listen)),
     ("web.max-requests", |args| args.max_requests.to_string()),
     ("group-by", |args| format!("{:?}", args.series.group_by)),

@@ -35,7 +35,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Client, web::Web};
-use gzip::Gzip;
+pub use gzip::Gzip;
 use pages::{Pages, Text};
 use room::{Place, Room};
 pub use users::Users;

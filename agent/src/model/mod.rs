@@ -316,17 +316,18 @@ impl Model {
         self.number();
         let waiters = self.waiters();
         let newest = self.newest();
-        let mut loops: Vec<LoopWindow> = self
-            .loops
-            .iter()
-            .filter_map(|((key, of), state)| {
-                let thread = self.threads.get(key)?;
-                let waiters = waiters.get(of).map_or(0, HashSet::len);
-                let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
-                Some(state.window(thread, *of, self.numbers.get(of).copied(), waiters, reused))
-            })
-            .collect();
-        loops.sort_by_key(|looped| (looped.thread.tgid, looped.thread.tid, looped.instance));
+        let number = |of: &Waitable| self.numbers.get(of).copied();
+        let known = |key: &ThreadKey| self.threads.get(key);
+        let states = self.loops.iter().filter_map(|((key, of), state)| Some((known(key)?, *of, state)));
+        let mut states: Vec<(&Thread, Waitable, &LoopState)> = states.collect();
+        // Before their windows are made: those have 5 KB each, which sorting would move about.
+        states.sort_by_key(|(thread, of, _)| (thread.tgid, thread.tid, number(of)));
+        let loops = states.into_iter().map(|(thread, of, state)| {
+            let waiters = waiters.get(&of).map_or(0, HashSet::len);
+            let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
+            state.window(thread, of, number(&of), waiters, reused)
+        });
+        let loops: Vec<LoopWindow> = loops.collect();
         Window {
             now_ns: self.now_ns,
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
