@@ -184,6 +184,23 @@ fn clients_get_what_they_ask_for_and_hold_nobody_up() {
 }
 
 #[test]
+fn two_thousand_scrapes_leave_the_agents_memory_as_it_was() {
+    if !require_bpf() {
+        return;
+    }
+    let agent = Agent::start(&[]);
+    let resident = || agent.scrape().0["process_resident_memory_bytes"];
+    let scrapes = |count| (0..count).for_each(|_| assert_eq!(agent.get("/metrics").0, 200));
+    scrapes(300);
+    let before = resident();
+    scrapes(2_000);
+    thread::sleep(APART);
+    let after = resident();
+    // Other programs of the host come and go meanwhile, and each takes a few KB.
+    assert!(after - before < f64::from(4 << 20), "{before} to {after}");
+}
+
+#[test]
 fn the_metrics_are_as_promtool_wants_them() {
     let path = env::var_os("PATH").unwrap_or_default();
     let Some(promtool) = env::split_paths(&path).map(|dir| dir.join("promtool")).find(|file| file.is_file())

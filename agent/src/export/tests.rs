@@ -2,6 +2,7 @@
 //!
 //! LOOPSCOPE_BLESS=1 writes the golden text and docs/metrics.md anew.
 
+mod agrees;
 mod bounds;
 mod sums;
 mod world;
