@@ -35,7 +35,8 @@ const ONCE: Duration = Duration::from_secs(10);
 type Fixed = (&'static str, fn(&AgentArgs) -> String);
 
 /// What a running agent keeps until it is started anew.
-const FIXED: [Fixed; 8] = [
+const FIXED: [Fixed; 9] = [
+    ("native-histograms", |args| args.native_histograms.to_string()),
     ("listen", |args| format!("{:?}", args.listen)),
     ("web.max-requests", |args| args.max_requests.to_string()),
     ("group-by", |args| format!("{:?}", args.series.group_by)),
@@ -59,6 +60,11 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
         args.filters.comm_matcher()?;
         say(format_args!("the configuration is good"));
         return Ok(());
+    }
+    if args.native_histograms && !cfg!(feature = "native-histograms") {
+        return Err(Failure::cannot(
+            "--native-histograms: not in this build; cargo install --features native-histograms has it",
+        ));
     }
     let selection = Selection::new(&args.filters)?;
     let target = args.once.as_deref().map(Target::new).transpose()?;
@@ -105,7 +111,8 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
 
 /// Serves on every address, and says on which.
 fn listen(args: &AgentArgs, client: crate::export::Client, web: Web) -> Result<Server, Failure> {
-    let limits = Limits { scrapes: args.max_requests.into(), ..Limits::default() };
+    let limits =
+        Limits { scrapes: args.max_requests.into(), native: args.native_histograms, ..Limits::default() };
     let listeners = server::bind(&args.listen)?;
     let scheme = if web.tls.is_some() { "https" } else { "http" };
     for listener in &listeners {

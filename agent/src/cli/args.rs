@@ -142,6 +142,10 @@ pub struct AgentArgs {
     #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_requests: u16,
+    /// Offer native histograms, by protobuf, to a Prometheus that takes them; from then on it drops the classic
+    /// series, which rules and dashboards read. Needs a build with the cargo feature native-histograms
+    #[arg(long)]
+    pub native_histograms: bool,
     /// Which series there are.
     #[command(flatten)]
     pub series: Series,

@@ -95,19 +95,19 @@ fn number(metric: &Metric, labels: &str, row: &Row, out: &mut String) {
 }
 
 /// The lines of a histogram.
-fn distribution(name: &str, labels: &str, buckets: &Buckets, out: &mut String) {
+fn distribution(name: &str, labels: &str, buckets: &Buckets<'_>, out: &mut String) {
     let line = |out: &mut String, suffix: &str| {
         out.push_str(name);
         out.push_str(suffix);
         out.push('{');
         out.push_str(labels);
     };
-    for (le, count) in &buckets.cumulative {
+    for (le, count) in buckets.cumulative() {
         line(out, "_bucket");
         out.push_str("le=\"");
-        value(out, *le);
+        value(out, le);
         out.push_str("\"}");
-        end(out, *count as f64);
+        end(out, count as f64);
     }
     line(out, "_bucket");
     out.push_str("le=\"+Inf\"}");

@@ -54,7 +54,7 @@ pub enum Get {
     /// Numbers of each group.
     Group(fn(&Group, &mut Rows)),
     /// A distribution of each group that has it.
-    Distribution(fn(&Group) -> Option<Buckets>),
+    Distribution(fn(&Group) -> Option<Buckets<'_>>),
     /// Numbers of the agent itself.
     Agent(fn(&Figures<'_>, &mut Rows)),
 }

@@ -13,12 +13,14 @@ pub mod figures;
 pub mod grouping;
 pub mod groups;
 pub mod metric;
+#[cfg(feature = "native-histograms")]
+pub mod native;
 mod own;
 pub mod server;
 pub mod table;
 pub mod web;
 
-pub use exchange::{Answer, Client, Exchange, NOT_READY, Question, Unavailable, exchange};
+pub use exchange::{Answer, Client, Exchange, NOT_READY, Question, Subject, Unavailable, exchange};
 pub use figures::Figures;
 pub use own::Own;
 pub use table::METRICS;

@@ -4,6 +4,8 @@
 //! scrapes in progress. It knows no metric and no probe: what it serves comes from [`Client`].
 
 mod gzip;
+#[cfg(feature = "native-histograms")]
+mod native;
 mod pages;
 mod room;
 mod users;
@@ -18,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::Incoming,
     header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue, VARY, WWW_AUTHENTICATE},
     server::conn::http1,
@@ -36,11 +38,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Client, web::Web};
 pub use gzip::Gzip;
-use pages::{Pages, Text};
+use pages::{CLASSIC, Form, Pages, Text};
 use room::{Place, Room};
 pub use users::Users;
 
-/// Bounds on what clients can hold.
+/// Bounds on what clients can hold, and what they are offered.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections; further ones wait to be accepted.
@@ -51,6 +53,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// A connection's whole life.
     pub connection_time: Duration,
+    /// Native histograms for those who ask for protobuf.
+    pub native: bool,
 }
 
 impl Default for Limits {
@@ -60,6 +64,7 @@ impl Default for Limits {
             scrapes: 40,
             head_time: Duration::from_secs(5),
             connection_time: Duration::from_secs(30),
+            native: false,
         }
     }
 }
@@ -204,6 +209,17 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place, sh
     let _ = connection.await;
 }
 
+/// The form of the metrics that a client is to get.
+#[cfg(feature = "native-histograms")]
+fn form(headers: &HeaderMap, limits: Limits) -> Form {
+    if limits.native && native::is_wanted(headers) { native::FORM } else { CLASSIC }
+}
+
+#[cfg(not(feature = "native-histograms"))]
+fn form(_: &HeaderMap, _: Limits) -> Form {
+    CLASSIC
+}
+
 /// The answer to a request, if its sender may have one, packed as they like it.
 async fn answer(request: &Request<Incoming>, shared: &Shared, web: &Web) -> Response<Text> {
     let headers = request.headers();
@@ -214,7 +230,8 @@ async fn answer(request: &Request<Incoming>, shared: &Shared, web: &Web) -> Resp
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"loopscope\""));
         return refused;
     }
-    let mut answer = shared.pages.answer(request.method(), request.uri().path()).await;
+    let mut answer =
+        shared.pages.answer(request.method(), request.uri().path(), form(headers, shared.limits)).await;
     if let Some(packed) = answer.body().text().and_then(|text| shared.gzip.compress(headers, text)) {
         *answer.body_mut() = Text::new(packed);
         answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

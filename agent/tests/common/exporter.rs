@@ -120,7 +120,8 @@ pub fn send(address: SocketAddr, text: &str) -> TcpStream {
 
 /// Status, head in lower case, and body.
 pub fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
-    let mut stream = send(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let mut stream =
+        send(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -10,8 +10,8 @@ use super::{Failure, say, service};
 use crate::{
     cli::select::Selection,
     export::{
-        Answer, Exchange, Figures, Own, Unavailable, families, figures, grouping::Grouping, groups::Groups,
-        metric::Metric,
+        Answer, Exchange, Figures, Own, Subject, Unavailable, families, figures, grouping::Grouping,
+        groups::Groups, metric::Metric,
     },
     reactor::{Event, Reactor, Watch},
     report::build,
@@ -139,10 +139,14 @@ impl Agent {
         if questions.is_empty() {
             return Ok(());
         }
-        let answer: Answer = self.shared_text().map_err(|error| Unavailable(format!("{error:#}")));
         for question in questions {
+            let answer = match question.subject {
+                Subject::Metrics => self.shared_text(),
+                Subject::Native => self.native(),
+            };
+            let answer: Answer = answer.map_err(|error| Unavailable(format!("{error:#}")));
             // An error says that the client has gone.
-            let _ = question.send(answer.clone());
+            let _ = question.send(answer);
         }
         Ok(())
     }
@@ -161,9 +165,25 @@ impl Agent {
         Ok(text)
     }
 
+    /// The metrics as protobuf, with native histograms. Of who asks for it there are one or two, so it is not shared.
+    #[cfg(feature = "native-histograms")]
+    fn native(&mut self) -> Result<Bytes> {
+        self.sample()?;
+        crate::export::native::protobuf(&self.figures()).map(Bytes::from)
+    }
+
+    #[cfg(not(feature = "native-histograms"))]
+    fn native(&mut self) -> Result<Bytes> {
+        anyhow::bail!("this build has no native histograms")
+    }
+
     /// The text of the metrics that are wanted, as of the last sample.
     pub fn text(&self, wanted: impl Fn(&Metric) -> bool) -> String {
-        let figures = Figures {
+        families::text(&self.figures(), wanted)
+    }
+
+    fn figures(&self) -> Figures<'_> {
+        Figures {
             groups: &self.groups,
             probes: self.watch.probes(),
             counters: &self.counters,
@@ -171,8 +191,7 @@ impl Agent {
             damaged: self.watch.damaged(),
             sample: self.sample,
             own: Own::read(self.started),
-        };
-        families::text(&figures, wanted)
+        }
     }
 
     /// Reads the probes and adds what happened since the last time.

@@ -13,7 +13,7 @@ use hyper::{
 };
 use tokio::sync::Semaphore;
 
-use crate::export::{Client, NOT_READY, families};
+use crate::export::{Client, NOT_READY, Subject, families};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -36,6 +36,18 @@ const LANDING: &str = concat!(
 </html>
 "
 );
+
+/// A form of `/metrics`.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// How the reactor knows it.
+    pub subject: Subject,
+    /// Its type.
+    pub kind: &'static str,
+}
+
+/// What everybody reads.
+pub const CLASSIC: Form = Form { subject: Subject::Metrics, kind: families::CONTENT_TYPE };
 
 /// A body of one piece, which answers can share.
 pub struct Text(Option<Bytes>);
@@ -85,7 +97,7 @@ impl Pages {
     }
 
     /// The answer to a request. What else it has, headers and a body, is of no interest.
-    pub async fn answer(&self, method: &Method, path: &str) -> Response<Text> {
+    pub async fn answer(&self, method: &Method, path: &str, form: Form) -> Response<Text> {
         if !["/", "/metrics", "/-/healthy", "/-/ready"].contains(&path) {
             return plain(
                 StatusCode::NOT_FOUND,
@@ -98,7 +110,7 @@ impl Pages {
             return answer;
         }
         match path {
-            "/metrics" => self.metrics().await,
+            "/metrics" => self.metrics(form).await,
             "/-/ready" if self.client.is_ready() => plain(StatusCode::OK, "ready\n"),
             "/-/ready" => unavailable(NOT_READY),
             "/-/healthy" => plain(StatusCode::OK, "healthy\n"),
@@ -106,12 +118,12 @@ impl Pages {
         }
     }
 
-    async fn metrics(&self) -> Response<Text> {
+    async fn metrics(&self, form: Form) -> Response<Text> {
         let Ok(_room) = self.scrapes.try_acquire() else {
             return unavailable("too many scrapes at a time; try again");
         };
-        match self.client.metrics().await {
-            Ok(text) => response(StatusCode::OK, families::CONTENT_TYPE, text),
+        match self.client.ask(form.subject).await {
+            Ok(text) => response(StatusCode::OK, form.kind, text),
             Err(why) => unavailable(&why.0),
         }
     }
