@@ -184,6 +184,34 @@ fn clients_get_what_they_ask_for_and_hold_nobody_up() {
 }
 
 #[test]
+fn many_short_lived_processes_make_no_more_series_than_allowed_and_lose_no_count() {
+    if !require_bpf() {
+        return;
+    }
+    let agent = Agent::start(&["--comm", "churn-*", "--max-groups", "10"]);
+    let mut events = 0.0;
+    for i in 0..60 {
+        let workload = Workload::start(&format!("churn-{i}= results 3"));
+        events += sum(&workload.said(), &["events"]);
+        workload.finish();
+        if i % 7 == 0 {
+            assert!(agent.scrape().0["loopscope_groups"] <= 10.0);
+        }
+    }
+    thread::sleep(APART);
+    let series = agent.scrape().0;
+    let counted = series.iter().filter(|(name, _)| name.starts_with("loopscope_events_total{"));
+    let epoll: Vec<f64> =
+        counted.filter(|(name, _)| name.contains("\"epoll\"")).map(|(_, count)| *count).collect();
+    assert!(epoll.len() <= 11, "{epoll:?}");
+    assert_eq!(epoll.iter().sum::<f64>(), events);
+    assert!(
+        series["loopscope_groups"] <= 10.0 && series["loopscope_groups_folded_total"] >= 50.0,
+        "{series:?}"
+    );
+}
+
+#[test]
 fn two_thousand_scrapes_leave_the_agents_memory_as_it_was() {
     if !require_bpf() {
         return;
@@ -210,15 +238,27 @@ fn the_metrics_are_as_promtool_wants_them() {
     if !require_bpf() {
         return;
     }
-    let agent = Agent::start(&[]);
-    let text = agent.get("/metrics").2;
-    let mut command = Command::new(promtool);
-    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut check = command.spawn().unwrap();
-    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let checked = check.wait_with_output().unwrap();
-    let said = [checked.stdout, checked.stderr].concat();
-    assert!(checked.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    for by in ["comm", "pod", "tid"] {
+        let agent = Agent::start(&["--group-by", by]);
+        let text = agent.get("/metrics").2;
+        let mut command = Command::new(&promtool);
+        command
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut check = command.spawn().unwrap();
+        check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let checked = check.wait_with_output().unwrap();
+        let said = [checked.stdout, checked.stderr].concat();
+        assert!(checked.status.success() && said.is_empty(), "{by}: {}", String::from_utf8_lossy(&said));
+        assert!(
+            text.contains(&format!(
+                "{{{}=",
+                if by == "tid" { "pid" } else { by }.replace("pod", "namespace")
+            ))
+        );
+    }
 }
 
 #[test]
