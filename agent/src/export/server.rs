@@ -40,6 +40,7 @@ use super::{Client, web::Web};
 pub use gzip::Gzip;
 use pages::{CLASSIC, Form, Pages, Text};
 use room::{Place, Room};
+use users::Admission;
 pub use users::Users;
 
 /// Bounds on what clients can hold, and what they are offered.
@@ -220,15 +221,27 @@ fn form(_: &HeaderMap, _: Limits) -> Form {
     CLASSIC
 }
 
+/// Asks for a user and a password.
+fn challenge() -> Response<Text> {
+    let mut refused = pages::plain(StatusCode::UNAUTHORIZED, "a user and a password are wanted\n");
+    refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"loopscope\""));
+    refused
+}
+
 /// The answer to a request, if its sender may have one, packed as they like it.
 async fn answer(request: &Request<Incoming>, shared: &Shared, web: &Web) -> Response<Text> {
     let headers = request.headers();
-    if let Some(users) = &web.users
-        && !users.admit(headers.get(AUTHORIZATION)).await
-    {
-        let mut refused = pages::plain(StatusCode::UNAUTHORIZED, "a user and a password are wanted\n");
-        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"loopscope\""));
-        return refused;
+    if let Some(users) = &web.users {
+        match users.admit(headers.get(AUTHORIZATION)).await {
+            Admission::Granted => {}
+            Admission::Refused => return challenge(),
+            Admission::Busy => {
+                return pages::plain(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many passwords at a time; try again\n",
+                );
+            }
+        }
     }
     let mut answer =
         shared.pages.answer(request.method(), request.uri().path(), form(headers, shared.limits)).await;

@@ -16,13 +16,30 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 /// Credentials that are known again; beyond it all are forgotten and checked anew.
 const KNOWN: usize = 100;
 
+/// Checks that may wait for their turn. Some 60 ms each, so that a scraper whose credentials are new waits for a second
+/// at most, however many try to guess.
+const WAITING: usize = 16;
+
+/// Whether a request may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It comes from a user.
+    Granted,
+    /// It does not.
+    Refused,
+    /// Too many are being looked at.
+    Busy,
+}
+
 /// The users of `--web.config.file`.
 pub struct Users {
     hashes: BTreeMap<String, String>,
     /// Of this process alone.
     key: hmac::Key,
     known: Mutex<HashSet<Vec<u8>>>,
+    /// One at a time, and those that wait for it.
     checks: Semaphore,
+    waiting: Semaphore,
 }
 
 impl Users {
@@ -39,27 +56,35 @@ impl Users {
         }
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         let key = key.map_err(|_| "no random numbers can be had".to_owned())?;
-        Ok(Users { hashes, key, known: Mutex::default(), checks: Semaphore::new(1) })
+        Ok(Users {
+            hashes,
+            key,
+            known: Mutex::default(),
+            checks: Semaphore::new(1),
+            waiting: Semaphore::new(WAITING),
+        })
     }
 
     /// Whether a request with this header may be answered.
-    pub async fn admit(self: &Arc<Self>, authorization: Option<&HeaderValue>) -> bool {
-        let Some((user, password)) = authorization.and_then(credentials) else { return false };
+    pub async fn admit(self: &Arc<Self>, authorization: Option<&HeaderValue>) -> Admission {
+        let Some((user, password)) = authorization.and_then(credentials) else { return Admission::Refused };
         let tag = self.tag(&user, &password);
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&tag) {
-            return true;
+            return Admission::Granted;
         }
-        let Ok(_turn) = self.checks.acquire().await else { return false };
+        let Ok(_place) = self.waiting.try_acquire() else { return Admission::Busy };
+        // The semaphore is never closed.
+        let Ok(_turn) = self.checks.acquire().await else { return Admission::Busy };
         let users = Arc::clone(self);
-        let is_right = spawn_blocking(move || users.check(&user, &password)).await.unwrap_or(false);
-        if is_right {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= KNOWN {
-                known.clear();
-            }
-            known.insert(tag);
+        if !spawn_blocking(move || users.check(&user, &password)).await.unwrap_or(false) {
+            return Admission::Refused;
         }
-        is_right
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(tag);
+        Admission::Granted
     }
 
     /// A user that there is not takes as long as a wrong password, so that names cannot be found out.
@@ -106,7 +131,29 @@ mod tests {
 
     fn admits(users: &Arc<Users>, header: Option<HeaderValue>) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(users.admit(header.as_ref()))
+        runtime.block_on(users.admit(header.as_ref())) == Admission::Granted
+    }
+
+    #[test]
+    fn guesses_that_come_together_do_not_queue_without_an_end() {
+        let users = users();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = runtime.block_on(async {
+            let guess = |i| {
+                let users = Arc::clone(&users);
+                tokio::spawn(async move { users.admit(Some(&basic(&format!("ali:{i}")))).await })
+            };
+            let guesses: Vec<_> = (0..200).map(guess).collect();
+            let mut found = Vec::new();
+            for guess in guesses {
+                found.push(guess.await.unwrap());
+            }
+            found
+        });
+        let count = |wanted| found.iter().filter(|admission| **admission == wanted).count();
+        assert_eq!((count(Admission::Granted), count(Admission::Refused) + count(Admission::Busy)), (0, 200));
+        assert!(count(Admission::Busy) >= 200 - 4 * WAITING, "{} were busy", count(Admission::Busy));
+        assert!(admits(&users, Some(basic("ali:open sesame"))));
     }
 
     #[test]
