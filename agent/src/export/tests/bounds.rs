@@ -73,6 +73,8 @@ fn a_group_that_found_no_room_is_shown_once_there_is_and_starts_from_nothing() {
     let sample = |now, looped| Record::Loops(head("stays", 20, now), vec![looped]);
     pass(&mut model, &mut groups, S, vec![short_lived("a", 10, S, 5), sample(S, stays)]);
     assert_eq!(events(&groups), [("a", 5), (OTHER, 10)]);
+    pass(&mut model, &mut groups, 2 * S, vec![sample(2 * S, stays)]);
+    assert_eq!(groups.folded(), 1, "it is still the same one");
     let later = 7 * MINUTE;
     pass(&mut model, &mut groups, later - S, vec![sample(later - S, stays)]);
     wait(&mut stays, later, MS, MS, 1);
