@@ -87,6 +87,7 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
             log_level: kernel.probe_log as u8,
             watched: watched.clone(),
             ways,
+            backlog: !kernel.no_backlog,
         }),
     }
 }
@@ -170,11 +171,13 @@ fn progress(duration: Duration) -> Option<ProgressBar> {
 
 /// Puts the report together.
 fn document(watch: &mut Watch, selection: &Selection, started_at: SystemTime) -> Report {
+    let interest = watch.read_interest();
     let mut window = watch.window();
     selection.apply(&mut window);
     let host = Host::this();
     let mut notes = selection.notes();
     notes.extend(build::notes(watch.probes()));
+    notes.extend(interest.err().map(|error| format!("what instances watch is not known: {error:#}")));
     if watch.damaged() > 0 {
         notes.push(format!("{} records could not be read: probe and agent do not fit", watch.damaged()));
     }

@@ -34,6 +34,10 @@ pub enum Subject {
     Metrics,
     /// The same with native histograms, as protobuf.
     Native,
+    /// The page of loops.
+    Page,
+    /// The same as JSON.
+    Loops,
 }
 
 /// A client that waits for its answer. Dropped, it says that the agent ends.

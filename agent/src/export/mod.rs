@@ -16,6 +16,7 @@ pub mod metric;
 #[cfg(feature = "native-histograms")]
 pub mod native;
 mod own;
+pub mod page;
 pub mod server;
 pub mod table;
 pub mod web;

@@ -5,7 +5,7 @@
 mod agrees;
 mod bounds;
 mod sums;
-mod world;
+pub mod world;
 
 use std::{collections::HashSet, env, fs, path::Path, time::Duration};
 

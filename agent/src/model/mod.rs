@@ -5,6 +5,7 @@
 
 pub mod histogram;
 mod instance;
+pub mod interest;
 mod looped;
 pub mod totals;
 
@@ -16,10 +17,11 @@ use std::{
 use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason, waitable};
 
 use crate::{
-    decode::{Record, name},
+    decode::{Record, interest::Holder, name},
     identity::Process,
 };
 pub use instance::InstanceWindow;
+use interest::InterestSet;
 use looped::LoopState;
 pub use looped::{LoopWindow, Now, Times};
 pub use totals::CtlTotals;
@@ -114,6 +116,10 @@ pub struct Model {
     base_counters: Counters,
     now_ns: u64,
     base_ns: u64,
+    /// Whether the probes measure ready lists.
+    backlog: bool,
+    /// Interest sets, as they were last read; None until then.
+    sets: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
 }
 
 /// The epoll_ctl calls of a thread on an instance, or on what is none, in a window.
@@ -151,6 +157,11 @@ pub struct Window {
 }
 
 impl Model {
+    /// Nothing is known yet. `backlog`: the probes measure ready lists.
+    pub fn new(backlog: bool) -> Model {
+        Model { backlog, ..Model::default() }
+    }
+
     /// Takes in the records of a pass and of the ring buffer, in whatever order they came. `identify` says what
     /// /proc has on a process id; it is asked once for each new thread and each instance that a thread changes.
     pub fn apply(&mut self, mut records: Vec<Record>, identify: &mut dyn FnMut(u32) -> Arc<Process>) {
@@ -311,11 +322,22 @@ impl Model {
         self.base_ns = self.now_ns;
     }
 
+    /// Takes in the interest sets of all instances.
+    pub fn take_interest(&mut self, found: Vec<Holder>) {
+        let waiters = self.waiters();
+        let waiting = |instance: &Waitable| {
+            let keys = waiters.get(instance).into_iter().flatten();
+            keys.filter_map(|key| self.threads.get(key)).map(|thread| thread.tgid).collect()
+        };
+        let sets = interest::sets(found, waiting);
+        self.sets = Some(sets.into_iter().map(|(instance, set)| (instance, Arc::new(set))).collect());
+    }
+
     /// What happened since [`Model::begin`].
     pub fn window(&mut self) -> Window {
         self.number();
         let waiters = self.waiters();
-        let newest = self.newest();
+        let (newest, holders) = (self.newest(), self.holders());
         let number = |of: &Waitable| self.numbers.get(of).copied();
         let known = |key: &ThreadKey| self.threads.get(key);
         let states = self.loops.iter().filter_map(|((key, of), state)| Some((known(key)?, *of, state)));
@@ -325,14 +347,20 @@ impl Model {
         let loops = states.into_iter().map(|(thread, of, state)| {
             let waiters = waiters.get(&of).map_or(0, HashSet::len);
             let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
-            state.window(thread, of, number(&of), waiters, reused)
+            // The probes look no more at the descriptor of a slot that they gave away.
+            let held = || holders.get(&(thread.tgid, state.fd()));
+            let taken =
+                state.is_given_away() && held().is_some_and(|holder| of.generation < holder.generation);
+            let mut window = state.window(thread, of, number(&of), waiters, reused || taken);
+            window.has_backlog = self.backlog && of.is_instance();
+            window
         });
         let loops: Vec<LoopWindow> = loops.collect();
         Window {
             now_ns: self.now_ns,
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
             loops,
-            instances: self.instances(&waiters),
+            instances: self.instances(&waiters, &holders),
             ctls: self.ctls.iter().map(|((key, _), state)| state.window(key.tid)).collect(),
             counters: difference(&self.counters, &self.base_counters),
         }
@@ -344,7 +372,9 @@ impl Model {
             .loops
             .keys()
             .chain(self.ctls.keys())
-            .map(|(_, waitable)| *waitable)
+            .map(|(_, waitable)| waitable)
+            .chain(self.sets.iter().flat_map(BTreeMap::keys))
+            .copied()
             .filter(|waitable| waitable.is_instance() && !self.numbers.contains_key(waitable))
             .collect();
         new.sort_by_key(|waitable| (waitable.generation, waitable.address));
@@ -380,7 +410,11 @@ impl Model {
     }
 
     /// Every instance that was waited on or changed.
-    fn instances(&self, waiters: &HashMap<Waitable, HashSet<ThreadKey>>) -> Vec<InstanceWindow> {
+    fn instances(
+        &self,
+        waiters: &HashMap<Waitable, HashSet<ThreadKey>>,
+        holders: &HashMap<(u32, i32), Waitable>,
+    ) -> Vec<InstanceWindow> {
         let mut instances: BTreeMap<u64, InstanceWindow> = self
             .numbers
             .iter()
@@ -394,9 +428,15 @@ impl Model {
                 instance.ctl.merge(&state.totals.since(&state.base));
             }
         }
-        for ((tgid, fd), waitable) in self.holders() {
-            if let Some(instance) = self.numbers.get(&waitable).and_then(|number| instances.get_mut(number)) {
-                instance.hold(tgid, fd);
+        for (waitable, set) in self.sets.iter().flatten() {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.holders.extend(&set.holders);
+                instance.set = Some(Arc::clone(set));
+            }
+        }
+        for ((tgid, fd), waitable) in holders {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.hold(*tgid, *fd);
             }
         }
         instances.into_values().collect()

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 
 use crate::{
-    decode::{self, Record},
+    decode::{self, Record, interest::Assembly},
     identity::{Process, Processes},
     kernel::{Kernel, Options, ProbeState},
     model::{Model, Window},
@@ -32,9 +32,10 @@ impl Watch {
     pub fn start(options: &Options, reactor: &Reactor) -> Result<Watch> {
         let kernel = Kernel::start(options, reactor.fd())?;
         reactor.watch(kernel.events_fd(), kernel.log_fd())?;
+        let model = Model::new(kernel.backlog);
         let mut watch = Watch {
             kernel,
-            model: Model::default(),
+            model,
             processes: Processes::default(),
             buffer: Vec::new(),
             damaged: 0,
@@ -70,6 +71,18 @@ impl Watch {
         // After the pass: what is in it of a thread that ends meanwhile is older than its last figures.
         self.take_events(&mut records);
         self.apply(records);
+        Ok(())
+    }
+
+    /// Reads the interest sets of all epoll instances.
+    ///
+    /// # Errors
+    /// They cannot be read on this kernel, or not now.
+    pub fn read_interest(&mut self) -> Result<()> {
+        let mut assembly = Assembly::default();
+        let damaged = &mut self.damaged;
+        self.kernel.interest(|chunk| *damaged += u64::from(assembly.take(chunk).is_err()))?;
+        self.model.take_interest(assembly.finish());
         Ok(())
     }
 

@@ -4,15 +4,16 @@
 use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, mechanism, result, timeout};
 
 use super::document::{
-    CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
-    ProbeRow, Results, Seconds, State, Time, Timeouts,
+    Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
+    ProbeRow, Results, Seconds, State, Time, Timeouts, Watched,
 };
 use crate::{
     kernel::ProbeState,
     model::{
         InstanceWindow, LoopWindow, Now,
         histogram::{self, count_bound, time_bound},
-        totals::CtlTotals,
+        interest,
+        totals::{CtlTotals, Totals},
     },
 };
 
@@ -46,6 +47,12 @@ fn counts(buckets: &[u64], sum: u64, max: u64) -> Counts {
             Distribution { count: d.count, sum, p50, p90, p99, max: Some(d.max as u64) }
         }
     }
+}
+
+fn backlog(totals: &Totals, max: u64) -> Backlog {
+    let Counts { count, sum, p50, p90, p99, max } =
+        counts(&totals.backlog_per_wait, at(&totals.backlog, 0), max);
+    Backlog { count, sum, truncated: at(&totals.backlog, 2), p50, p90, p99, max }
 }
 
 /// A row of `loops`.
@@ -96,8 +103,10 @@ pub fn loop_row(looped: &LoopWindow) -> LoopRow {
         wait_seconds: times(&totals.wait, totals.wait_ns, looped.largest.wait_ns),
         busy_seconds: alone.then(|| times(&totals.busy, totals.busy_ns, looped.largest.busy_ns)),
         events_per_wait: counts(&totals.events_per_wait, totals.events, looped.largest.events),
-        backlog: None,
-        requeued: None,
+        backlog: looped.has_backlog.then(|| backlog(totals, looped.largest.backlog)),
+        requeued: looped
+            .has_backlog
+            .then(|| counts(&totals.requeued_per_wait, at(&totals.backlog, 1), looped.largest.requeued)),
         overrun_seconds: Some(times(&totals.overrun, totals.overrun_ns, looped.largest.overrun_ns)),
         time: Time {
             wait: seconds(wait_ns),
@@ -122,11 +131,16 @@ pub fn instance_row(instance: &InstanceWindow) -> InstanceRow {
         instance: instance.number,
         holders: instance.holders.iter().map(|(pid, fd)| Holder { pid: *pid, fd: *fd }).collect(),
         waiters: u32::try_from(instance.waiters).unwrap_or(u32::MAX),
-        depth: None,
-        watched: None,
+        depth: instance.set.as_ref().map(|set| set.depth),
+        watched: instance.set.as_ref().map(|set| watched(&set.watched())),
         ctl: ctl(&instance.ctl),
         listeners: None,
     }
+}
+
+fn watched(watched: &interest::Watched) -> Watched {
+    let interest::Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate } = *watched;
+    Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate }
 }
 
 fn ctl(totals: &CtlTotals) -> Ctl {

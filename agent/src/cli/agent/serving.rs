@@ -11,7 +11,7 @@ use crate::{
     cli::select::Selection,
     export::{
         Answer, Exchange, Figures, Own, Subject, Unavailable, families, figures, grouping::Grouping,
-        groups::Groups, metric::Metric,
+        groups::Groups, metric::Metric, page::Page,
     },
     reactor::{Event, Reactor, Watch},
     report::build,
@@ -37,6 +37,8 @@ pub struct Agent {
     sample: Duration,
     /// The last text, and when its sample was taken.
     text: Option<(Instant, Bytes)>,
+    /// What the page shows.
+    page: Page,
     /// Whether the last sample failed.
     failing: bool,
 }
@@ -52,6 +54,7 @@ impl Agent {
             started,
             sample: Duration::ZERO,
             text: None,
+            page: Page::new(),
             failing: false,
         }
     }
@@ -143,6 +146,8 @@ impl Agent {
             let answer = match question.subject {
                 Subject::Metrics => self.shared_text(),
                 Subject::Native => self.native(),
+                Subject::Page => self.page().map(Page::html),
+                Subject::Loops => self.page().map(Page::json),
             };
             let answer: Answer = answer.map_err(|error| Unavailable(format!("{error:#}")));
             // An error says that the client has gone.
@@ -163,6 +168,14 @@ impl Agent {
         let text = Bytes::from(self.text(|_| true));
         self.text = Some((at, text.clone()));
         Ok(text)
+    }
+
+    /// The page, of a reading that others share.
+    fn page(&mut self) -> Result<&Page> {
+        if self.page.want() {
+            self.sample()?;
+        }
+        Ok(&self.page)
     }
 
     /// The metrics as protobuf, with native histograms. Of who asks for it there are one or two, so it is not shared.
@@ -205,6 +218,7 @@ impl Agent {
         self.watch.begin();
         figures::add_counters(&mut self.counters, &window.counters);
         self.selection.apply(&mut window);
+        self.page.see(&window, &self.counters, self.watch.missed());
         self.groups.add(window);
         self.sample = start.elapsed();
         Ok(())
