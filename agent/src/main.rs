@@ -1,6 +1,6 @@
 //! The `loopscope` binary: parse, run, map errors to exit codes.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use loopscope::cli::{self, Command, Failure, generate, output};
 
@@ -9,12 +9,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
-    let Some(cli) = cli::parse(std::env::args_os())? else {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let Some(cli) = cli::parse(argv.iter().cloned())? else {
         return Ok(ExitCode::SUCCESS);
     };
     match cli.command {
         Command::Report(args) => return cli::report::run(&args),
-        Command::Agent(args) => cli::agent::run(&args),
+        Command::Agent(_) => cli::agent::run(&argv),
         Command::Check(args) => cli::check::run(&args),
         Command::Completions { shell } => output::write(|out| generate::completions(shell, out)),
         Command::Man => output::write(generate::man),

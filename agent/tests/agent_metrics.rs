@@ -8,118 +8,25 @@ mod common;
 use std::{
     collections::HashMap,
     env,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver},
+    io::Write,
+    net::TcpStream,
+    process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 use common::{
-    PATIENCE, Workload, agent,
+    Workload, agent, cannot_run,
     compare::{count, list},
+    exporter::{Agent, get, send},
     require_bpf, until,
 };
-use rustix::{
-    event::epoll,
-    process::{Pid, Signal, kill_process},
-    time::Timespec,
-};
+use rustix::{event::epoll, process::Signal, time::Timespec};
 use serde_json::Value;
 
 /// Longer than scrapes share a sample.
 const APART: Duration = Duration::from_millis(150);
-
-/// An agent that watches.
-struct Agent {
-    child: Child,
-    address: SocketAddr,
-    stderr: Receiver<String>,
-}
-
-impl Agent {
-    /// Starts one on a free port, and waits until it watches.
-    fn start(args: &[&str]) -> Agent {
-        let mut command = agent(&["agent", "--listen", "127.0.0.1:0"]);
-        let mut child = command.args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, stderr) = mpsc::channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let first = stderr.recv_timeout(PATIENCE).unwrap();
-        let address = first.strip_prefix("listening on http://").and_then(|url| url.strip_suffix("/metrics"));
-        let agent =
-            Agent { child, address: address.unwrap_or_else(|| panic!("{first}")).parse().unwrap(), stderr };
-        while agent.stderr.recv_timeout(PATIENCE).unwrap() != "watching" {}
-        agent
-    }
-
-    /// Status, head and body.
-    fn get(&self, path: &str) -> (u16, String, String) {
-        get(self.address, path)
-    }
-
-    /// The value of each series, by its name and labels as they are written.
-    fn scrape(&self) -> Series {
-        let (status, head, body) = self.get("/metrics");
-        assert_eq!(status, 200, "{head}\n{body}");
-        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
-        let samples = body.lines().filter(|line| !line.starts_with('#'));
-        let samples = samples.map(|line| line.rsplit_once(' ').unwrap());
-        Series(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
-    }
-
-    /// Sends it a signal, and waits for its end.
-    fn end(mut self, signal: Signal) -> ExitStatus {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        let mut status = None;
-        until("the agent ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        assert_eq!(self.stderr.iter().collect::<Vec<_>>(), Vec::<String>::new());
-        status.unwrap()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // Our own child, not waited for yet, so the id is still its own; an error says that it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One scrape.
-struct Series(HashMap<String, f64>);
-
-impl Series {
-    /// A series of a group; 0 where there is none yet.
-    fn of(&self, name: &str, comm: &str, mechanism: &str, labels: &str) -> f64 {
-        let key = format!("loopscope_{name}{{comm=\"{comm}\",mechanism=\"{mechanism}\"{labels}}}");
-        self.0.get(&key).copied().unwrap_or(0.0)
-    }
-
-    /// A series of an epoll group.
-    fn epoll(&self, name: &str, comm: &str, labels: &str) -> f64 {
-        self.of(name, comm, "epoll", labels)
-    }
-}
-
-fn send(address: SocketAddr, text: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(text.as_bytes()).unwrap();
-    stream
-}
-
-fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
-    let mut stream = send(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
-}
 
 /// The sum of a count over all rows of a workload.
 fn sum(done: &Value, path: &[&str]) -> f64 {
@@ -277,25 +184,81 @@ fn clients_get_what_they_ask_for_and_hold_nobody_up() {
 }
 
 #[test]
-fn the_metrics_are_as_promtool_wants_them() {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let Some(promtool) = env::split_paths(&path).map(|dir| dir.join("promtool")).find(|file| file.is_file())
-    else {
-        eprintln!("not run: promtool is not in PATH (Debian package prometheus)");
+fn many_short_lived_processes_make_no_more_series_than_allowed_and_lose_no_count() {
+    if !require_bpf() {
         return;
-    };
+    }
+    let agent = Agent::start(&["--comm", "churn-*", "--max-groups", "10"]);
+    let mut events = 0.0;
+    for i in 0..60 {
+        let workload = Workload::start(&format!("churn-{i}= results 3"));
+        events += sum(&workload.said(), &["events"]);
+        workload.finish();
+        if i % 7 == 0 {
+            assert!(agent.scrape().0["loopscope_groups"] <= 10.0);
+        }
+    }
+    thread::sleep(APART);
+    let series = agent.scrape().0;
+    let counted = series.iter().filter(|(name, _)| name.starts_with("loopscope_events_total{"));
+    let epoll: Vec<f64> =
+        counted.filter(|(name, _)| name.contains("\"epoll\"")).map(|(_, count)| *count).collect();
+    assert!(epoll.len() <= 11, "{epoll:?}");
+    assert_eq!(epoll.iter().sum::<f64>(), events);
+    assert!(
+        series["loopscope_groups"] <= 10.0 && series["loopscope_groups_folded_total"] >= 50.0,
+        "{series:?}"
+    );
+}
+
+#[test]
+fn two_thousand_scrapes_leave_the_agents_memory_as_it_was() {
     if !require_bpf() {
         return;
     }
     let agent = Agent::start(&[]);
-    let text = agent.get("/metrics").2;
-    let mut command = Command::new(promtool);
-    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut check = command.spawn().unwrap();
-    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let checked = check.wait_with_output().unwrap();
-    let said = [checked.stdout, checked.stderr].concat();
-    assert!(checked.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let resident = || agent.scrape().0["process_resident_memory_bytes"];
+    let scrapes = |count| (0..count).for_each(|_| assert_eq!(agent.get("/metrics").0, 200));
+    scrapes(300);
+    let before = resident();
+    scrapes(2_000);
+    thread::sleep(APART);
+    let after = resident();
+    // Other programs of the host come and go meanwhile, and each takes a few KB.
+    assert!(after - before < f64::from(4 << 20), "{before} to {after}");
+}
+
+#[test]
+fn the_metrics_are_as_promtool_wants_them() {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let Some(promtool) = env::split_paths(&path).map(|dir| dir.join("promtool")).find(|file| file.is_file())
+    else {
+        return cannot_run("promtool is not in PATH (Debian package prometheus)");
+    };
+    if !require_bpf() {
+        return;
+    }
+    for by in ["comm", "pod", "tid"] {
+        let agent = Agent::start(&["--group-by", by]);
+        let text = agent.get("/metrics").2;
+        let mut command = Command::new(&promtool);
+        command
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut check = command.spawn().unwrap();
+        check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let checked = check.wait_with_output().unwrap();
+        let said = [checked.stdout, checked.stderr].concat();
+        assert!(checked.status.success() && said.is_empty(), "{by}: {}", String::from_utf8_lossy(&said));
+        assert!(
+            text.contains(&format!(
+                "{{{}=",
+                if by == "tid" { "pid" } else { by }.replace("pod", "namespace")
+            ))
+        );
+    }
 }
 
 #[test]

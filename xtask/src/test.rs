@@ -84,6 +84,7 @@ impl Session {
         self.step("kernel tests, raw backend", |session| {
             session.kernel_tests(&["exact", "exact_*"], &[("LOOPSCOPE_TEST_BACKEND", "raw")])
         });
+        self.step("native histograms", Session::native_histograms);
         self.step("dashboards", |session| session.dashboards());
         self.step("documentation", |session| session.documentation());
         self.step("licences", |session| session.licences());
@@ -144,6 +145,18 @@ impl Session {
         let mut cargo = self.cargo();
         cargo.args(args).args(names).args(["--", "--test-threads=1"]).envs(environment.iter().copied());
         process::run(&mut cargo)?;
+        Ok(Outcome::Passed)
+    }
+
+    /// The one cargo feature: its lints and tests, in the debug profile, which is built sooner.
+    fn native_histograms(&mut self) -> Result<Outcome> {
+        let package = ["--package", "loopscope", "--features", "native-histograms", "--locked"];
+        let lints = ["--all-targets", "--", "-D", "warnings"];
+        process::run(self.cargo().arg("clippy").args(package).args(lints))?;
+        process::run(self.cargo().arg("test").args(package).args(["--lib", "export"]))?;
+        if process::is_root() {
+            process::run(self.cargo().arg("test").args(package).args(["--test", "agent_native"]))?;
+        }
         Ok(Outcome::Passed)
     }
 

@@ -1,208 +1,155 @@
 //! `loopscope agent`: watches until it is told to end, and serves what it sees as metrics.
 //!
 //! This thread owns the probes, the model and the sums; the server's asks it. It reads the probes when it is asked, and
-//! else every few seconds. Nothing that a client does may end it.
+//! else every few seconds. Nothing that a client does may end it, and nothing that is wrong with a new configuration.
+
+mod once;
+mod service;
+mod serving;
 
 use std::{
+    ffi::OsString,
     fmt,
     io::{Write, stderr},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result};
-use hyper::body::Bytes;
-use loopscope_probe::Counters;
+use anyhow::Context;
 
-use super::{AgentArgs, Failure, report, select::Selection};
+use super::{AgentArgs, Failure, config, report, select::Selection};
 use crate::{
     export::{
-        Answer, Exchange, Figures, Own, Subject, Unavailable, exchange, families, figures,
-        groups::Groups,
-        page::Page,
+        exchange,
         server::{self, Limits, Server},
+        web::Web,
     },
-    reactor::{Event, Reactor, Watch},
-    report::build,
+    reactor::{Reactor, Watch},
 };
+use once::Target;
+use serving::Agent;
 
-/// How often everything is read where nobody scrapes: often enough that no u32 count can wrap unseen, and that what
-/// ended is not kept for long.
-const TICK: Duration = Duration::from_secs(5);
+/// How long `--once` watches where nothing else is asked for.
+const ONCE: Duration = Duration::from_secs(10);
 
-/// Scrapes that come within this time of a sample share it.
-const SHARED: Duration = Duration::from_millis(100);
+/// An option's name, and its value in a form that can be compared.
+type Fixed = (&'static str, fn(&AgentArgs) -> String);
 
-/// What is watched, and everything that was counted.
-struct Agent {
-    watch: Watch,
-    selection: Selection,
-    groups: Groups,
-    counters: Counters,
-    started: SystemTime,
-    /// How long the last sample took.
-    sample: Duration,
-    /// The last text, and when its sample was taken.
-    text: Option<(Instant, Bytes)>,
-    /// What the page shows.
-    page: Page,
-    /// Whether the last sample failed.
-    failing: bool,
-}
+/// What a running agent keeps until it is started anew.
+const FIXED: [Fixed; 9] = [
+    ("native-histograms", |args| args.native_histograms.to_string()),
+    ("listen", |args| format!("{:?}", args.listen)),
+    ("web.max-requests", |args| args.max_requests.to_string()),
+    ("group-by", |args| format!("{:?}", args.series.group_by)),
+    ("max-label-length", |args| args.series.max_label_length.to_string()),
+    ("pid", |args| format!("{:?}", args.filters.pids)),
+    ("cgroup", |args| format!("{:?}", args.filters.cgroups)),
+    ("backend or btf", |args| format!("{:?} {:?}", args.kernel.backend, args.kernel.btf)),
+    ("probe-log", |args| format!("{:?}", args.kernel.probe_log)),
+];
 
-/// Runs the command.
+/// Runs the command that `argv` asks for, the program's name first.
 ///
 /// # Errors
-/// Bad filters (2); an address that cannot be had, not allowed, or refused by the kernel (1).
-pub fn run(args: &AgentArgs) -> Result<(), Failure> {
+/// Bad filters or a bad configuration (2); an address that cannot be had, not allowed, or refused by the kernel (1).
+pub fn run(argv: &[OsString]) -> Result<(), Failure> {
     let started = SystemTime::now();
+    let args = config::agent(argv)?;
+    let grouping = args.series.grouping()?;
+    let web = web(&args)?;
+    if args.config_check {
+        args.filters.comm_matcher()?;
+        say(format_args!("the configuration is good"));
+        return Ok(());
+    }
+    if args.native_histograms && !cfg!(feature = "native-histograms") {
+        return Err(Failure::cannot(
+            "--native-histograms: not in this build; cargo install --features native-histograms has it",
+        ));
+    }
     let selection = Selection::new(&args.filters)?;
+    let target = args.once.as_deref().map(Target::new).transpose()?;
     let options = report::options(&args.kernel, &selection.watched)?;
-    let reactor = Reactor::new()?;
-    let listeners = server::bind(&args.listen)?;
-    for listener in &listeners {
-        let address = listener.local_addr().context("a socket has no address")?;
-        say(format_args!("listening on http://{address}/metrics"));
+    let mut reactor = Reactor::new()?;
+    reactor.take_hangups()?;
+    let attach = || {
+        let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(&args.kernel, error))?;
+        report::missing(watch.probes()).map_or(Ok(watch), Err)
+    };
+    if let Some(target) = target {
+        let mut agent = Agent::new(attach()?, selection, grouping, started);
+        agent.announce();
+        agent.watch_for(&reactor, args.duration.unwrap_or(ONCE))?;
+        // node_exporter has process_* of its own, and refuses a second one.
+        return target.write(&agent.text(|metric| metric.name.starts_with("loopscope_")));
     }
-    let waker = reactor.waker();
-    let (client, exchange) = exchange(move || waker.wake());
+    let (client, exchange) = exchange({
+        let waker = reactor.waker();
+        move || waker.wake()
+    });
     // Before the probes are attached, so that whoever asks meanwhile hears that it is not ready.
-    let server = Server::start(listeners, client, Limits::default())?;
-    let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(&args.kernel, error))?;
-    if let Some(failure) = report::missing(watch.probes()) {
-        return Err(failure);
-    }
-    let mut agent = Agent::new(watch, selection, args.max_groups, started);
+    let server = listen(&args, client, web)?;
+    let mut agent = Agent::new(attach()?, selection, grouping, started);
     agent.sample()?;
     exchange.set_ready(true);
     agent.announce();
-    let ended = agent.serve(&reactor, &exchange);
+    service::ready();
+    let mut current = args;
+    let ended = agent.serve(&reactor, &exchange, |agent| {
+        service::reloading();
+        match reload(argv, &current, agent, &server) {
+            Ok(args) => current = args,
+            Err(failure) => say(format_args!("loopscope: error: {failure}; the old configuration stays")),
+        }
+        service::ready();
+    });
+    service::stopping();
     // Questions that are left are dropped with it, and so answered.
     drop(exchange);
     server.stop();
     ended
 }
 
+/// Serves on every address, and says on which.
+fn listen(args: &AgentArgs, client: crate::export::Client, web: Web) -> Result<Server, Failure> {
+    let limits =
+        Limits { scrapes: args.max_requests.into(), native: args.native_histograms, ..Limits::default() };
+    let listeners = server::bind(&args.listen)?;
+    let scheme = if web.tls.is_some() { "https" } else { "http" };
+    for listener in &listeners {
+        let address = listener.local_addr().context("a socket has no address")?;
+        say(format_args!("listening on {scheme}://{address}/metrics"));
+    }
+    Ok(Server::start(listeners, client, limits, web)?)
+}
+
+/// Reads the configuration anew and applies all of it that can be applied, or nothing.
+fn reload(
+    argv: &[OsString],
+    old: &AgentArgs,
+    agent: &mut Agent,
+    server: &Server,
+) -> Result<AgentArgs, Failure> {
+    let new = config::agent(argv)?;
+    let (grouping, comms, web) = (new.series.grouping()?, new.filters.comm_matcher()?, web(&new)?);
+    agent.groups.regroup(grouping);
+    agent.selection.set_comms(comms);
+    server.reload(web);
+    for (name, value) in FIXED {
+        if value(old) != value(&new) {
+            say(format_args!("loopscope: note: {name} cannot change while the agent runs; start it anew"));
+        }
+    }
+    say(format_args!("loopscope: note: the configuration was read again"));
+    Ok(new)
+}
+
+/// Certificates and users.
+fn web(args: &AgentArgs) -> Result<Web, Failure> {
+    let read = |path| Web::read(path).map_err(|why| Failure::bad_input(format!("--web.config.file {why}")));
+    args.web_config.as_deref().map_or_else(|| Ok(Web::default()), read)
+}
+
 /// A line on stderr. Where nobody reads it any more, the agent goes on.
 fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(stderr(), "{line}");
-}
-
-impl Agent {
-    fn new(watch: Watch, selection: Selection, max_groups: u32, started: SystemTime) -> Agent {
-        Agent {
-            watch,
-            selection,
-            groups: Groups::new(max_groups as usize),
-            counters: Counters::default(),
-            started,
-            sample: Duration::ZERO,
-            text: None,
-            page: Page::new(),
-            failing: false,
-        }
-    }
-
-    /// Says what is not watched, and the line for which scripts wait.
-    fn announce(&self) {
-        for note in self.selection.notes().into_iter().chain(build::notes(self.watch.probes())) {
-            say(format_args!("loopscope: note: {note}"));
-        }
-        say(format_args!("watching"));
-    }
-
-    /// Answers scrapes until a signal comes.
-    fn serve(&mut self, reactor: &Reactor, exchange: &Exchange) -> Result<(), Failure> {
-        reactor.tick_every(TICK)?;
-        loop {
-            for event in reactor.wait()? {
-                match event {
-                    Event::Signal { .. } => return Ok(()),
-                    Event::Tick => self.tick(exchange)?,
-                    Event::Woken => self.answer(exchange)?,
-                    Event::Records => self.watch.drain(),
-                    Event::Log => self.watch.print_log(),
-                    Event::Deadline | Event::Child => {}
-                }
-            }
-        }
-    }
-
-    /// Samples. A failure is said once, and until it is over there are no metrics: they would stand still.
-    fn tick(&mut self, exchange: &Exchange) -> Result<(), Failure> {
-        let result = self.sample();
-        match &result {
-            Err(error) if !self.failing => say(format_args!("loopscope: error: {error:#}; trying again")),
-            Ok(()) if self.failing => {
-                say(format_args!("loopscope: note: the probes' records can be read again"))
-            }
-            _ => {}
-        }
-        self.failing = result.is_err();
-        exchange.set_ready(result.is_ok());
-        self.answer(exchange)
-    }
-
-    /// Answers every scrape that waits.
-    fn answer(&mut self, exchange: &Exchange) -> Result<(), Failure> {
-        let questions = exchange.questions().ok_or_else(|| Failure::cannot("the HTTP server has ended"))?;
-        if questions.is_empty() {
-            return Ok(());
-        }
-        for question in questions {
-            let answer = match question.subject {
-                Subject::Metrics => self.text(),
-                Subject::Page => self.page().map(Page::html),
-                Subject::Loops => self.page().map(Page::json),
-            };
-            let answer: Answer = answer.map_err(|error| Unavailable(format!("{error:#}")));
-            // An error says that the client has gone.
-            let _ = question.send(answer);
-        }
-        Ok(())
-    }
-
-    /// The text of /metrics, not older than [`SHARED`].
-    fn text(&mut self) -> Result<Bytes> {
-        if let Some((at, text)) = &self.text
-            && at.elapsed() < SHARED
-        {
-            return Ok(text.clone());
-        }
-        self.sample()?;
-        let at = Instant::now();
-        let figures = Figures {
-            groups: &self.groups,
-            probes: self.watch.probes(),
-            counters: &self.counters,
-            missed: self.watch.missed(),
-            damaged: self.watch.damaged(),
-            sample: self.sample,
-            own: Own::read(self.started),
-        };
-        let text = Bytes::from(families::text(&figures)?);
-        self.text = Some((at, text.clone()));
-        Ok(text)
-    }
-
-    /// The page, of a reading that others share.
-    fn page(&mut self) -> Result<&Page> {
-        if self.page.want() {
-            self.sample()?;
-        }
-        Ok(&self.page)
-    }
-
-    /// Reads the probes and adds what happened since the last time.
-    fn sample(&mut self) -> Result<()> {
-        let start = Instant::now();
-        self.watch.sample()?;
-        let mut window = self.watch.window();
-        self.watch.begin();
-        figures::add_counters(&mut self.counters, &window.counters);
-        self.selection.apply(&mut window);
-        self.page.see(&window, &self.counters, self.watch.missed());
-        self.groups.add(window);
-        self.sample = start.elapsed();
-        Ok(())
-    }
 }

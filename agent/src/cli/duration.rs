@@ -40,11 +40,32 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// The same, where no time at all is a good answer too.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_or_zero(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let is_zero =
+        digits.parse() == Ok(0_u64) && UNITS.iter().any(|(unit, _)| text.strip_prefix(digits) == Some(*unit));
+    if is_zero { Ok(Duration::ZERO) } else { parse(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn nothing_is_a_duration_only_where_it_may_be() {
+        assert_eq!(parse_or_zero("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_or_zero("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_or_zero("30s"), Ok(Duration::from_secs(30)));
+        for text in ["0x", "-0", "", "s", "0y"] {
+            assert!(parse_or_zero(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn every_unit_is_read_and_a_bare_number_is_seconds() {

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod args;
 pub mod check;
 mod child;
+mod config;
 pub mod duration;
 pub mod failure;
 pub mod generate;

@@ -148,7 +148,7 @@ fn tend(watch: &mut Watch, event: Event) -> Result<(), Failure> {
         Event::Tick => watch.sample()?,
         Event::Records => watch.drain(),
         Event::Log => watch.print_log(),
-        Event::Woken | Event::Child | Event::Deadline | Event::Signal { .. } => {}
+        Event::Woken | Event::Child | Event::Deadline | Event::Signal { .. } | Event::Hangup => {}
     }
     Ok(())
 }

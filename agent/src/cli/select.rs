@@ -71,6 +71,11 @@ impl Selection {
         Ok(Selection { watched, comms: filters.comm_matcher()?, paths })
     }
 
+    /// Other names from now on.
+    pub fn set_comms(&mut self, comms: Option<GlobSet>) {
+        self.comms = comms;
+    }
+
     /// What is said about a filter that does not work in the kernel.
     pub fn notes(&self) -> Vec<String> {
         if self.paths.is_empty() {

@@ -1,15 +1,16 @@
 //! docs/metrics.md, from the metric table. A test fails when the file is another text than this.
 
+use clap::ValueEnum;
+
 use super::{
     METRICS,
-    groups::{LABELS, OTHER},
+    grouping::{By, NONE, OTHER},
     metric::Metric,
 };
 
 /// The whole file.
 pub fn markdown() -> String {
     let (grouped, own): (Vec<&Metric>, Vec<&Metric>) = METRICS.iter().partition(|metric| metric.is_grouped());
-    let [comm, mechanism] = LABELS;
     format!(
         "# Metrics
 
@@ -20,10 +21,18 @@ scrapes that come within 100 ms share one reading.
 
 ## Of the observed loops
 
-Each has the labels `{comm}` (name of the process) and `{mechanism}` (epoll, poll, select, ...), and those that stand
-beside it; never a process id. At most `--max-groups` pairs of `{comm}` and `{mechanism}` have series of their own:
-what others count is under `{comm}=\"{OTHER}\"`. Counters start at 0 with the agent, keep what threads did that have
-ended, and never fall.
+Each has the labels of its group, which `--group-by` chooses, then `mechanism` (epoll, poll, select, ...), then those that
+stand beside it.
+
+{}
+A process that has no such thing (no unit, no container) is in `{NONE}`. Values are cut at `--max-label-length` bytes, and
+control characters in them are `?`. Prometheus keeps `container`, `pod` and `namespace` of a scrape only with
+`honor_labels: true`; without, they become `exported_pod` and so on.
+
+At most `--max-groups` groups have series of their own; a group that has them keeps them until five minutes after its
+last thread has ended. What others count, and those with processes younger than `--min-age`, is under `{OTHER}`, and stays
+there. A group that comes back goes on from where it was, unless a thousand others have ended since. Counters start at 0
+with the agent, keep what threads did that have ended, and never fall. `--allow-group` and `--deny-group` leave groups out.
 
 {}
 Histograms of times have the buckets 2^-20, 2^-18, ... 2^6 seconds, the others 1, 2, 4, ... 32768. They are exact sums of
@@ -33,9 +42,23 @@ instance) has no series there.
 ## Of the agent
 
 {}",
+        groupings(),
         rows(&grouped),
         rows(&own),
     )
+}
+
+/// The labels of each way of grouping.
+fn groupings() -> String {
+    let mut text = String::from("| `--group-by` | labels | |\n|---|---|---|\n");
+    for by in By::value_variants() {
+        let value = by.to_possible_value();
+        let name = value.as_ref().map_or("", |value| value.get_name());
+        let help = value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string);
+        let labels: Vec<String> = by.labels().iter().map(|label| format!("`{label}`")).collect();
+        text.push_str(&format!("| {name} | {} | {} |\n", labels.join(", "), help.unwrap_or_default()));
+    }
+    text
 }
 
 fn rows(metrics: &[&Metric]) -> String {

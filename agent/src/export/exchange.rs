@@ -32,6 +32,8 @@ pub type Answer = Result<Bytes, Unavailable>;
 pub enum Subject {
     /// The text of `/metrics`.
     Metrics,
+    /// The same with native histograms, as protobuf.
+    Native,
     /// The page of loops.
     Page,
     /// The same as JSON.

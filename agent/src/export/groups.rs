@@ -1,41 +1,30 @@
 //! Sums per group of loops, from the windows of the model. They never fall: what a thread did stays when it ends.
 //!
 //! Each window is added once and whole, so windows must follow one another without a gap: sample, window, add,
-//! begin. Nothing here is per process or per thread, or the number of series would grow with them.
+//! begin. The number of groups is bounded, whatever the host's processes do: see [`Groups`].
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
+};
 
 use loopscope_probe::{ctl_errno, ctl_op, mechanism};
 
+use super::grouping::{Grouping, Key, Who};
 use crate::{
-    model::{CtlTotals, LoopWindow, Now, Window, totals::Totals},
+    model::{
+        CtlTotals, LoopWindow, Now, Window,
+        totals::{Packed, Totals},
+    },
     report::build::EVENT_BYTES,
 };
 
-/// Names of the labels of a group, in the order of [`Key::labels`].
-pub const LABELS: [&str; 2] = ["comm", "mechanism"];
+/// How long a group keeps its series after its last thread ended: several scrapes have to see what it did last, and a
+/// server that is restarted goes on in the same series.
+pub const LINGER: Duration = Duration::from_secs(300);
 
-/// The `comm` of the groups that have no series of their own.
-pub const OTHER: &str = "~other";
-
-/// Names of folded groups that are remembered; beyond it all are forgotten, and count once more when they come back.
-const REMEMBERED: usize = 16_384;
-
-/// Which group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// Name of the process.
-    pub comm: String,
-    /// One of [`mechanism`].
-    pub mechanism: u32,
-}
-
-impl Key {
-    /// The values of [`LABELS`].
-    pub fn labels(&self) -> [&str; 2] {
-        [&self.comm, mechanism::NAMES.get(self.mechanism as usize).copied().unwrap_or("unknown")]
-    }
-}
+/// Groups without series whose sums are kept, for the case that they come back. Some 1 KB each.
+const KEPT: usize = 1_000;
 
 /// What the loops of a group did since the agent started, and are doing.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +39,8 @@ pub struct Group {
     pub times_ns: Option<[u64; 2]>,
     /// At the last sample.
     pub now: Current,
+    /// CLOCK_MONOTONIC of the last window with a thread of it, ns.
+    seen_ns: u64,
 }
 
 /// The state of a group at the last sample.
@@ -124,62 +115,165 @@ fn ctl_events(ctl: &CtlTotals) -> u64 {
     .sum()
 }
 
+/// The sums of a group that has no series at present.
+struct Kept {
+    totals: Packed,
+    ctl: CtlTotals,
+    times_ns: Option<[u64; 2]>,
+    seen_ns: u64,
+}
+
 /// All groups.
+///
+/// A group that has series keeps them until [`LINGER`] after its end; then its sums are kept for a while, and if it
+/// comes back it goes on from there. Where there is no room for it, what it does meanwhile is added to the group
+/// [`OTHER`](super::grouping::OTHER), and stays there.
 pub struct Groups {
-    groups: BTreeMap<Key, Group>,
-    most: usize,
-    folded: HashSet<Key>,
+    grouping: Grouping,
+    shown: BTreeMap<Key, Group>,
+    others: BTreeMap<Key, Group>,
+    kept: BTreeMap<Key, Kept>,
+    /// Groups that found no room, in the last window and in this one.
+    folded: [HashSet<Key>; 2],
     folded_total: u64,
+    now_ns: u64,
 }
 
 impl Groups {
-    /// No group yet, and at most `most` of them beside [`OTHER`].
-    pub fn new(most: usize) -> Groups {
-        Groups { groups: BTreeMap::new(), most, folded: HashSet::new(), folded_total: 0 }
+    /// No group yet.
+    pub fn new(grouping: Grouping) -> Groups {
+        Groups {
+            grouping,
+            shown: BTreeMap::new(),
+            others: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            folded: Default::default(),
+            folded_total: 0,
+            now_ns: 0,
+        }
     }
 
     /// Adds a window. The next one to be added must begin where this one ends.
     pub fn add(&mut self, window: Window) {
-        for group in self.groups.values_mut() {
+        self.now_ns = window.now_ns;
+        self.end();
+        for group in self.shown.values_mut().chain(self.others.values_mut()) {
             group.now = Current::default();
         }
         for looped in window.loops {
-            let key = Key { comm: looped.thread.comm.clone(), mechanism: looped.mechanism };
-            self.group(key).add(looped);
+            if let Some(group) = self.group(&Who::from(&looped)) {
+                group.add(looped);
+            }
         }
         for ctl in window.ctls {
-            self.group(Key { comm: ctl.comm, mechanism: mechanism::EPOLL as u32 }).ctl.merge(&ctl.totals);
+            if let Some(group) = self.group(&Who::from(&ctl)) {
+                group.ctl.merge(&ctl.totals);
+            }
         }
+        let [last, now] = &mut self.folded;
+        std::mem::swap(last, now);
+        now.clear();
     }
 
-    /// Every group that has series, in the order of its labels.
+    /// Every group that has series, in the order of its labels; the others last.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Group)> {
-        self.groups.iter()
+        self.shown.iter().chain(&self.others)
     }
 
-    /// Groups that were added to [`OTHER`] since the start.
+    /// Names of the labels of a group, in the order of [`Key::labels`].
+    pub fn labels(&self) -> impl Iterator<Item = &'static str> {
+        self.grouping.by.labels().iter().copied().chain(["mechanism"])
+    }
+
+    /// Groups that have series of their own.
+    pub fn shown(&self) -> usize {
+        self.shown.len()
+    }
+
+    /// How many may have.
+    pub fn most(&self) -> usize {
+        self.grouping.most
+    }
+
+    /// How often a group was added to the others because there was no room for it.
     pub fn folded(&self) -> u64 {
         self.folded_total
     }
 
-    /// The group of that name, or the one that takes what has no series.
-    fn group(&mut self, key: Key) -> &mut Group {
-        let is_full = || self.groups.keys().filter(|key| key.comm != OTHER).count() >= self.most;
-        let key = if !self.groups.contains_key(&key) && is_full() { self.fold(key) } else { key };
-        let mechanism = key.mechanism;
-        self.groups.entry(key).or_insert_with(|| Group { mechanism, ..Group::default() })
+    /// Applies other globs, another age and another number from now on. What groups are made by and the length of
+    /// their labels stay: with others, every series would end.
+    pub fn regroup(&mut self, grouping: Grouping) {
+        self.grouping = Grouping { by: self.grouping.by, length: self.grouping.length, ..grouping };
+        let grouping = &self.grouping;
+        let refused: Vec<Key> = self.shown.keys().filter(|key| !grouping.takes(key)).cloned().collect();
+        refused.into_iter().for_each(|key| self.keep(key));
     }
 
-    /// The key of the group that takes what another one counts.
-    fn fold(&mut self, key: Key) -> Key {
-        let other = Key { comm: OTHER.to_owned(), mechanism: key.mechanism };
-        if !self.folded.contains(&key) {
-            if self.folded.len() >= REMEMBERED {
-                self.folded.clear();
-            }
-            self.folded.insert(key);
+    /// The group that counts what a thread does; None where a glob leaves it out.
+    fn group(&mut self, who: &Who<'_>) -> Option<&mut Group> {
+        let key = self.grouping.key(who);
+        let group = if self.shown.contains_key(&key) {
+            self.shown.entry(key).or_default()
+        } else if !self.grouping.takes(&key) {
+            return None;
+        } else if !self.grouping.is_of_age(who, self.now_ns) {
+            self.others.entry(self.grouping.other(who.mechanism)).or_default()
+        } else if self.shown.len() >= self.grouping.most {
+            self.fold(key);
+            self.others.entry(self.grouping.other(who.mechanism)).or_default()
+        } else {
+            let group = self.kept.remove(&key).map(Group::from).unwrap_or_default();
+            self.shown.entry(key).or_insert(group)
+        };
+        group.mechanism = who.mechanism;
+        group.seen_ns = self.now_ns;
+        Some(group)
+    }
+
+    /// Notes that there was no room for a group.
+    fn fold(&mut self, key: Key) {
+        let [last, now] = &mut self.folded;
+        let is_new = !last.contains(&key);
+        if now.insert(key) && is_new {
             self.folded_total += 1;
         }
-        other
+    }
+
+    /// Takes their series from those that have ended long enough ago.
+    fn end(&mut self) {
+        let least = self.now_ns.saturating_sub(LINGER.as_nanos() as u64);
+        let ended: Vec<Key> = self
+            .shown
+            .iter()
+            .filter(|(_, group)| group.seen_ns < least)
+            .map(|(key, _)| key.clone())
+            .collect();
+        ended.into_iter().for_each(|key| self.keep(key));
+    }
+
+    /// Ends the series of a group, and keeps its sums; where there are too many, forgets what has been gone for longest.
+    fn keep(&mut self, key: Key) {
+        let Some(group) = self.shown.remove(&key) else { return };
+        self.kept.insert(key, Kept::from(group));
+        if self.kept.len() > KEPT
+            && let Some(oldest) =
+                self.kept.iter().min_by_key(|(_, kept)| kept.seen_ns).map(|(key, _)| key.clone())
+        {
+            self.kept.remove(&oldest);
+        }
+    }
+}
+
+impl From<Group> for Kept {
+    fn from(group: Group) -> Kept {
+        let Group { totals, ctl, times_ns, seen_ns, .. } = group;
+        Kept { totals: totals.pack(), ctl, times_ns, seen_ns }
+    }
+}
+
+impl From<Kept> for Group {
+    fn from(kept: Kept) -> Group {
+        let Kept { totals, ctl, times_ns, .. } = kept;
+        Group { totals: totals.unpack(), ctl, times_ns, ..Group::default() }
     }
 }

@@ -54,7 +54,7 @@ pub enum Get {
     /// Numbers of each group.
     Group(fn(&Group, &mut Rows)),
     /// A distribution of each group that has it.
-    Distribution(fn(&Group) -> Option<Buckets>),
+    Distribution(fn(&Group) -> Option<Buckets<'_>>),
     /// Numbers of the agent itself.
     Agent(fn(&Figures<'_>, &mut Rows)),
 }
@@ -82,14 +82,22 @@ impl Metric {
     }
 }
 
-/// The values of a metric, each with the values of its own labels.
+/// A value with those of the metric's own labels, of which there are two at most.
+pub struct Row {
+    /// Values of [`Metric::labels`].
+    pub labels: [Cow<'static, str>; 2],
+    /// The value.
+    pub value: f64,
+}
+
+/// The values of a metric.
 #[derive(Default)]
-pub struct Rows(Vec<(Vec<Cow<'static, str>>, f64)>);
+pub struct Rows(Vec<Row>);
 
 impl Rows {
     /// A value without labels of its own.
     pub fn one(&mut self, value: f64) {
-        self.0.push((Vec::new(), value));
+        self.0.push(Row { labels: Default::default(), value });
     }
 
     /// A count without labels of its own.
@@ -98,8 +106,10 @@ impl Rows {
     }
 
     /// A value under the values of the metric's labels, in their order.
-    pub fn labelled<const N: usize>(&mut self, labels: [impl Into<Cow<'static, str>>; N], value: f64) {
-        self.0.push((labels.map(Into::into).into(), value));
+    pub fn labelled<const N: usize>(&mut self, values: [impl Into<Cow<'static, str>>; N], value: f64) {
+        let mut labels: [Cow<'static, str>; 2] = Default::default();
+        labels.iter_mut().zip(values).for_each(|(label, value)| *label = value.into());
+        self.0.push(Row { labels, value });
     }
 
     /// A count for each name.
@@ -117,7 +127,7 @@ impl Rows {
     }
 
     /// Takes the rows out.
-    pub fn take(&mut self) -> Vec<(Vec<Cow<'static, str>>, f64)> {
-        std::mem::take(&mut self.0)
+    pub fn drain(&mut self) -> impl Iterator<Item = Row> {
+        self.0.drain(..)
     }
 }

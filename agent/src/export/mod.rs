@@ -10,12 +10,16 @@ pub mod docs;
 mod exchange;
 pub mod families;
 pub mod figures;
+pub mod grouping;
 pub mod groups;
 pub mod metric;
+#[cfg(feature = "native-histograms")]
+pub mod native;
 mod own;
 pub mod page;
 pub mod server;
 pub mod table;
+pub mod web;
 
 pub use exchange::{Answer, Client, Exchange, NOT_READY, Question, Subject, Unavailable, exchange};
 pub use figures::Figures;

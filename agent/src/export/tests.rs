@@ -2,17 +2,21 @@
 //!
 //! LOOPSCOPE_BLESS=1 writes the golden text and docs/metrics.md anew.
 
+mod agrees;
+mod bounds;
 mod sums;
 pub mod world;
 
 use std::{collections::HashSet, env, fs, path::Path, time::Duration};
 
+use clap::ValueEnum;
 use loopscope_probe::{Counters, lost};
 
 use super::{
     METRICS, Own, docs, families,
     figures::Figures,
-    groups::{Groups, LABELS},
+    grouping::By,
+    groups::Groups,
     metric::{Get, Kind, Unit},
 };
 use crate::kernel::{Attempt, ProbeState, table::PROBES};
@@ -70,7 +74,7 @@ fn text(groups: &Groups) -> String {
     let figures =
         Figures { groups, probes: &probes, counters: &counters, missed: 2, damaged: 0, sample, own };
     let build = format!("version=\"{}\",arch=\"{}\"", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
-    families::text(&figures).unwrap().replace(&build, "version=\"VERSION\",arch=\"ARCH\"")
+    families::text(&figures, |_| true).replace(&build, "version=\"VERSION\",arch=\"ARCH\"")
 }
 
 #[test]
@@ -119,8 +123,13 @@ fn every_metric_says_what_is_counted() {
 fn labels_are_none_of_the_groups_and_none_of_prometheus() {
     for metric in METRICS {
         for label in metric.labels {
-            let taken = metric.is_grouped() && LABELS.contains(label);
-            assert!(!taken && !["le", "job", "instance", "pid"].contains(label), "{} {label}", metric.name);
+            let is_group = |by: &By| by.labels().contains(label);
+            let taken = metric.is_grouped() && By::value_variants().iter().any(is_group);
+            assert!(
+                !taken && !["le", "job", "instance", "mechanism"].contains(label),
+                "{} {label}",
+                metric.name
+            );
         }
         assert!(metric.kind != Kind::Histogram || metric.labels.is_empty(), "{}", metric.name);
     }
@@ -154,6 +163,6 @@ fn every_metric_of_the_table_is_in_the_text() {
 
 #[test]
 fn an_agent_that_has_seen_nothing_has_metrics_of_its_own_alone() {
-    let text = text(&Groups::new(10));
+    let text = text(&world::at_most(10));
     assert!(text.contains("loopscope_build_info{") && !text.contains("loopscope_waits_total"), "{text}");
 }

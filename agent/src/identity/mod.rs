@@ -1,6 +1,23 @@
-//! A process id to what /proc says of it: executable, cgroup, unit. Reads files; asks nothing of the network.
+//! A process id to what /proc says of it: executable, cgroup, unit, container, pod. Reads files; asks nothing of the
+//! network.
 
-use std::{collections::HashMap, fs, path::Path, sync::Arc};
+mod cgroup;
+mod pods;
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    param::clock_ticks_per_second,
+    time::{ClockId, clock_gettime},
+};
+
+pub use pods::Pod;
+use pods::Pods;
 
 /// What is known of a process beside its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,29 +31,57 @@ pub struct Process {
     pub cgroups: Vec<String>,
     /// The systemd unit that the cgroup belongs to.
     pub unit: Option<String>,
+    /// The id of the container that it is in.
+    pub container: Option<String>,
+    /// The Kubernetes pod that it is in.
+    pub pod: Option<Pod>,
+    /// CLOCK_MONOTONIC of its start, ns, to a clock tick.
+    pub started_ns: Option<u64>,
 }
 
 /// Looks processes up, and remembers them for the time when they are gone.
-#[derive(Default)]
 pub struct Processes {
+    proc: PathBuf,
+    pods: Pods,
     known: HashMap<u32, Arc<Process>>,
 }
 
 /// Processes remembered at most; beyond it all are forgotten and looked up anew.
 const REMEMBERED: usize = 16_384;
 
+impl Default for Processes {
+    fn default() -> Self {
+        Processes::below(Path::new("/"))
+    }
+}
+
 impl Processes {
+    /// Those of the host whose file system is at `root`.
+    fn below(root: &Path) -> Processes {
+        Processes {
+            proc: root.join("proc"),
+            pods: Pods::new(&root.join("var/log/pods")),
+            known: HashMap::new(),
+        }
+    }
+
     /// What is known of process `pid`, as the host counts. A process that is gone is as it was when last looked up.
     pub fn get(&mut self, pid: u32) -> Arc<Process> {
-        let folder = Path::new("/proc").join(pid.to_string());
+        let folder = self.proc.join(pid.to_string());
         let Ok(cgroups) = fs::read_to_string(folder.join("cgroup")) else {
             return self.known.get(&pid).cloned().unwrap_or_default();
         };
-        let all = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(str::to_owned).collect();
-        let cgroup = cgroup(&cgroups);
-        let exe = fs::read_link(folder.join("exe")).ok().map(|path| path.to_string_lossy().into_owned());
-        let unit = cgroup.as_deref().and_then(unit);
-        let process = Arc::new(Process { exe, cgroup, cgroups: all, unit });
+        let paths = cgroup::Paths::new(&cgroups);
+        let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        let process = Arc::new(Process {
+            exe: fs::read_link(folder.join("exe")).ok().map(|path| path.to_string_lossy().into_owned()),
+            unit: paths.main().and_then(cgroup::unit),
+            container: paths.find(cgroup::container),
+            pod: paths.find(cgroup::pod).map(|uid| self.pods.get(uid)),
+            cgroup: paths.main().map(str::to_owned),
+            cgroups: paths.all(),
+            started_ns: started(&stat).map(since_boot_to_monotonic),
+        });
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
@@ -45,54 +90,21 @@ impl Processes {
     }
 }
 
-/// The cgroup path in the text of /proc/PID/cgroup (cgroups(7)): lines of `hierarchy:controllers:path`.
-fn cgroup(text: &str) -> Option<String> {
-    let path = |controllers: &str| {
-        text.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            (fields.next()? == controllers).then(|| fields.next()).flatten()
-        })
-    };
-    let unified = path("");
-    match (unified, path("name=systemd")) {
-        (Some("/"), Some(systemd)) if systemd != "/" => Some(systemd.to_owned()),
-        (unified, systemd) => unified.or(systemd).map(str::to_owned),
-    }
+/// The start in the text of /proc/PID/stat (proc(5)): its 22nd field, in clock ticks since boot; as ns. A name, the
+/// second field, may hold blanks and parentheses.
+fn started(stat: &str) -> Option<u64> {
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(ticks.saturating_mul(1_000_000_000 / clock_ticks_per_second().max(1)))
 }
 
-/// The systemd unit that a cgroup path belongs to: its last part that is named as one.
-fn unit(cgroup: &str) -> Option<String> {
-    const KINDS: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
-    cgroup.rsplit('/').find(|part| KINDS.iter().any(|kind| part.ends_with(kind))).map(str::to_owned)
+/// CLOCK_BOOTTIME, which goes on while the host is suspended, to CLOCK_MONOTONIC.
+fn since_boot_to_monotonic(ns: u64) -> u64 {
+    let now = |clock| {
+        let now = clock_gettime(clock);
+        now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    };
+    ns.saturating_sub(now(ClockId::Boottime).saturating_sub(now(ClockId::Monotonic)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_v2_path_counts_unless_it_is_the_root_of_a_hybrid_host() {
-        let hybrid = "12:memory:/m\n1:name=systemd:/system.slice/redis.service\n0::/\n";
-        assert_eq!(cgroup(hybrid).as_deref(), Some("/system.slice/redis.service"));
-        assert_eq!(cgroup("0::/system.slice/a.service\n").as_deref(), Some("/system.slice/a.service"));
-        assert_eq!(cgroup("4:cpu:/x\n0::/\n").as_deref(), Some("/"));
-        assert_eq!(cgroup("1:name=systemd:/user.slice\n").as_deref(), Some("/user.slice"));
-        assert_eq!(cgroup(""), None);
-        assert_eq!(cgroup("0::/with:colon\n").as_deref(), Some("/with:colon"));
-    }
-
-    #[test]
-    fn a_unit_is_the_innermost_part_that_is_named_as_one() {
-        assert_eq!(unit("/system.slice/redis.service").as_deref(), Some("redis.service"));
-        assert_eq!(unit("/user.slice/user@0.service/app.slice/x.scope/inner").as_deref(), Some("x.scope"));
-        assert_eq!(unit("/"), None);
-    }
-
-    #[test]
-    fn the_own_process_is_known_and_one_that_never_was_is_not() {
-        let mut processes = Processes::default();
-        let own = processes.get(std::process::id());
-        assert_eq!(own.exe.as_deref(), std::env::current_exe().unwrap().to_str());
-        assert_eq!(*processes.get(u32::MAX), Process::default());
-    }
-}
+mod tests;

@@ -85,14 +85,23 @@ struct CtlState {
     totals: CtlTotals,
     base: CtlTotals,
     comm: String,
+    thread: String,
+    process: Option<Arc<Process>>,
     tgid: u32,
     fd: i32,
     ended: bool,
 }
 
 impl CtlState {
-    fn window(&self) -> CtlWindow {
-        CtlWindow { tgid: self.tgid, comm: self.comm.clone(), totals: self.totals.since(&self.base) }
+    fn window(&self, tid: u32) -> CtlWindow {
+        CtlWindow {
+            tgid: self.tgid,
+            tid,
+            comm: self.comm.clone(),
+            thread: self.thread.clone(),
+            process: self.process.clone().unwrap_or_default(),
+            totals: self.totals.since(&self.base),
+        }
     }
 }
 
@@ -118,8 +127,14 @@ pub struct Model {
 pub struct CtlWindow {
     /// Process id as the host counts.
     pub tgid: u32,
+    /// Thread id as the host counts.
+    pub tid: u32,
     /// Name of the process.
     pub comm: String,
+    /// Name of the thread.
+    pub thread: String,
+    /// What /proc says of the process.
+    pub process: Arc<Process>,
     /// What it did.
     pub totals: CtlTotals,
 }
@@ -127,6 +142,8 @@ pub struct CtlWindow {
 /// What happened in a window.
 #[derive(Debug)]
 pub struct Window {
+    /// CLOCK_MONOTONIC of the last pass, ns.
+    pub now_ns: u64,
     /// From the pass that began it to the last one, ns.
     pub duration_ns: u64,
     /// Loops and other waiters.
@@ -146,7 +163,7 @@ impl Model {
     }
 
     /// Takes in the records of a pass and of the ring buffer, in whatever order they came. `identify` says what
-    /// /proc has on a process id; it is asked once for each new thread.
+    /// /proc has on a process id; it is asked once for each new thread and each instance that a thread changes.
     pub fn apply(&mut self, mut records: Vec<Record>, identify: &mut dyn FnMut(u32) -> Arc<Process>) {
         // A thread's end may have been read before or after a copy of it that is older or newer.
         records.sort_by_key(|record| record.head().now_ns);
@@ -157,7 +174,7 @@ impl Model {
                     self.thread(&head, identify);
                     self.loops(&head, &loops);
                 }
-                Record::Ctls(head, ctls) => self.ctls(&head, &ctls),
+                Record::Ctls(head, ctls) => self.ctls(&head, &ctls, identify),
                 Record::Counters(head, counters) => {
                     self.counters = counters;
                     let last_pass_ns = std::mem::replace(&mut self.now_ns, head.now_ns);
@@ -261,7 +278,7 @@ impl Model {
     }
 
     /// Advances a thread's epoll_ctl calls.
-    fn ctls(&mut self, head: &Head, ctls: &[Ctl]) {
+    fn ctls(&mut self, head: &Head, ctls: &[Ctl], identify: &mut dyn FnMut(u32) -> Arc<Process>) {
         let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
         for raw in ctls {
             let of = Waitable { address: raw.waitable, generation: raw.generation };
@@ -273,9 +290,11 @@ impl Model {
             state.raw = Some(*raw);
             state.now_ns = head.now_ns;
             (state.tgid, state.fd) = (head.tgid, raw.fd);
+            // The same thread's waits have another record, and so another key.
+            state.process.get_or_insert_with(|| identify(head.tgid));
             // As for a thread.
             if head.reason != reason::EXEC as u32 || state.comm.is_empty() {
-                state.comm = name(&head.comm);
+                (state.comm, state.thread) = (name(&head.comm), name(&head.thread));
             }
             state.ended = head.reason != reason::SAMPLE as u32;
         }
@@ -319,30 +338,30 @@ impl Model {
         self.number();
         let waiters = self.waiters();
         let (newest, holders) = (self.newest(), self.holders());
-        let mut loops: Vec<LoopWindow> = self
-            .loops
-            .iter()
-            .filter_map(|((key, of), state)| {
-                let thread = self.threads.get(key)?;
-                let waiters = waiters.get(of).map_or(0, HashSet::len);
-                let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
-                // The probes look no more at the descriptor of a slot that they gave away.
-                let taken = state.is_given_away()
-                    && holders
-                        .get(&(thread.tgid, state.fd()))
-                        .is_some_and(|holder| of.generation < holder.generation);
-                let mut window =
-                    state.window(thread, *of, self.numbers.get(of).copied(), waiters, reused || taken);
-                window.has_backlog = self.backlog && of.is_instance();
-                Some(window)
-            })
-            .collect();
-        loops.sort_by_key(|looped| (looped.thread.tgid, looped.thread.tid, looped.instance));
+        let number = |of: &Waitable| self.numbers.get(of).copied();
+        let known = |key: &ThreadKey| self.threads.get(key);
+        let states = self.loops.iter().filter_map(|((key, of), state)| Some((known(key)?, *of, state)));
+        let mut states: Vec<(&Thread, Waitable, &LoopState)> = states.collect();
+        // Before their windows are made: those have 5 KB each, which sorting would move about.
+        states.sort_by_key(|(thread, of, _)| (thread.tgid, thread.tid, number(of)));
+        let loops = states.into_iter().map(|(thread, of, state)| {
+            let waiters = waiters.get(&of).map_or(0, HashSet::len);
+            let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
+            // The probes look no more at the descriptor of a slot that they gave away.
+            let held = || holders.get(&(thread.tgid, state.fd()));
+            let taken =
+                state.is_given_away() && held().is_some_and(|holder| of.generation < holder.generation);
+            let mut window = state.window(thread, of, number(&of), waiters, reused || taken);
+            window.has_backlog = self.backlog && of.is_instance();
+            window
+        });
+        let loops: Vec<LoopWindow> = loops.collect();
         Window {
+            now_ns: self.now_ns,
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
             loops,
             instances: self.instances(&waiters, &holders),
-            ctls: self.ctls.values().map(CtlState::window).collect(),
+            ctls: self.ctls.iter().map(|((key, _), state)| state.window(key.tid)).collect(),
             counters: difference(&self.counters, &self.base_counters),
         }
     }

@@ -38,6 +38,8 @@ pub enum Event {
         /// A process sent it to this one alone; else the terminal did, to the whole foreground group.
         directed: bool,
     },
+    /// SIGHUP, where [`Reactor::take_hangups`] asked for it.
+    Hangup,
     /// The watched command has ended.
     Child,
     /// Another thread, by its [`Waker`].
@@ -78,6 +80,7 @@ pub struct Reactor {
     tick: OwnedFd,
     deadline: OwnedFd,
     signals: SignalFd,
+    taken: SigSet,
     waker: Arc<OwnedFd>,
 }
 
@@ -114,6 +117,7 @@ impl Reactor {
             deadline: timer()?,
             signals: SignalFd::with_flags(&asked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
                 .context("cannot take signals by a descriptor")?,
+            taken: asked,
             waker: Arc::new(
                 eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                     .context("cannot make an eventfd")?,
@@ -124,6 +128,16 @@ impl Reactor {
         reactor.add(reactor.signals.as_fd(), Source::Signal)?;
         reactor.add(reactor.waker.as_fd(), Source::Waker)?;
         Ok(reactor)
+    }
+
+    /// Takes SIGHUP too, as [`Event::Hangup`]; before other threads are started, as in [`Reactor::new`].
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn take_hangups(&mut self) -> Result<()> {
+        self.taken.add(Signal::SIGHUP);
+        self.taken.thread_block().context("cannot block signals")?;
+        self.signals.set_mask(&self.taken).context("cannot take signals by a descriptor")
     }
 
     /// The loop's own epoll descriptor.
@@ -198,9 +212,9 @@ impl Reactor {
             Source::Waker => drain(&self.waker).then_some(Event::Woken),
             Source::Signal => {
                 let info = self.signals.read_signal().context("cannot read a signal")?;
-                info.map(|info| Event::Signal {
-                    number: info.ssi_signo.cast_signed(),
-                    directed: info.ssi_code <= 0,
+                info.map(|info| match info.ssi_signo.cast_signed() {
+                    number if number == Signal::SIGHUP as i32 => Event::Hangup,
+                    number => Event::Signal { number, directed: info.ssi_code <= 0 },
                 })
             }
             Source::Child => Some(Event::Child),

@@ -1,6 +1,6 @@
 //! The probes and the model together: what a view samples. Lives in the reactor's thread.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -130,7 +130,9 @@ impl Watch {
 
     fn apply(&mut self, records: Vec<Record>) {
         let processes = &mut self.processes;
-        let mut identify = |pid| -> Arc<Process> { processes.get(pid) };
+        // Threads of one process mostly come together: one look at /proc does for them.
+        let mut seen: HashMap<u32, Arc<Process>> = HashMap::new();
+        let mut identify = |pid| Arc::clone(seen.entry(pid).or_insert_with(|| processes.get(pid)));
         self.model.apply(records, &mut identify);
     }
 }

@@ -92,9 +92,9 @@ pub struct LoopRow {
     pub cgroup: Option<String>,
     /// systemd unit.
     pub unit: Option<String>,
-    /// Container id.
+    /// Id of the container, from the cgroup path.
     pub container: Option<String>,
-    /// Pod id.
+    /// Kubernetes pod: NAMESPACE/NAME where /var/log/pods has it, else its UID.
     pub pod: Option<String>,
     /// The waiting call it uses.
     pub mechanism: Mechanism,

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod compare;
+pub mod exporter;
 mod process;
 pub mod run;
 

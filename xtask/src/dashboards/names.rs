@@ -38,8 +38,6 @@ const NOT_EXPORTED_YET: &[Coming] = &[
         grouped: true,
         labels: &["listener"],
     },
-    Coming { name: "loopscope_groups", kind: Kind::Gauge, grouped: false, labels: &[] },
-    Coming { name: "loopscope_groups_limit", kind: Kind::Gauge, grouped: false, labels: &[] },
     Coming {
         name: "loopscope_probe_run_seconds_total",
         kind: Kind::Counter,

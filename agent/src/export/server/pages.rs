@@ -32,8 +32,32 @@ const PATHS: [&str; 7] = ["/", "/metrics", "/api/loops", "/page.css", "/page.js"
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// A form of `/metrics`.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// How the reactor knows it.
+    pub subject: Subject,
+    /// Its type.
+    pub kind: &'static str,
+}
+
+/// What everybody reads.
+pub const CLASSIC: Form = Form { subject: Subject::Metrics, kind: families::CONTENT_TYPE };
+
 /// A body of one piece, which answers can share.
 pub struct Text(Option<Bytes>);
+
+impl Text {
+    /// A body of this text.
+    pub fn new(text: Bytes) -> Text {
+        Text(Some(text))
+    }
+
+    /// The text, while it is not sent.
+    pub fn text(&self) -> Option<&Bytes> {
+        self.0.as_ref()
+    }
+}
 
 impl Body for Text {
     type Data = Bytes;
@@ -68,7 +92,7 @@ impl Pages {
     }
 
     /// The answer to a request. What else it has, headers and a body, is of no interest.
-    pub async fn answer(&self, method: &Method, path: &str) -> Response<Text> {
+    pub async fn answer(&self, method: &Method, path: &str, form: Form) -> Response<Text> {
         if !PATHS.contains(&path) {
             return plain(
                 StatusCode::NOT_FOUND,
@@ -81,7 +105,7 @@ impl Pages {
             return answer;
         }
         match path {
-            "/metrics" => self.ask(Subject::Metrics, families::CONTENT_TYPE).await,
+            "/metrics" => self.ask(form.subject, form.kind).await,
             "/api/loops" => guarded(self.ask(Subject::Loops, JSON).await),
             "/page.css" => {
                 guarded(response(StatusCode::OK, STYLES, Bytes::from_static(page::CSS.as_bytes())))
@@ -117,7 +141,8 @@ impl Pages {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Text> {
+/// A short answer.
+pub fn plain(status: StatusCode, text: &'static str) -> Response<Text> {
     response(status, TEXT, Bytes::from_static(text.as_bytes()))
 }
 
@@ -139,7 +164,7 @@ fn unavailable(why: &str) -> Response<Text> {
 }
 
 fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Text> {
-    let mut response = Response::new(Text(Some(body)));
+    let mut response = Response::new(Text::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response

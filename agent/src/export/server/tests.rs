@@ -1,5 +1,8 @@
 //! Claims about the server, with a thread in the place of the reactor.
 
+mod attacks;
+mod secure;
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
@@ -12,11 +15,15 @@ use crate::export::{Exchange, Question, Subject, exchange};
 
 /// A server on a free port.
 fn start(limits: Limits) -> (SocketAddr, Server, Exchange, mpsc::Receiver<()>) {
+    start_with(limits, Web::default())
+}
+
+fn start_with(limits: Limits, web: Web) -> (SocketAddr, Server, Exchange, mpsc::Receiver<()>) {
     let (woken, wakes) = mpsc::channel();
     let (client, exchange) = exchange(move || woken.send(()).unwrap());
     let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners[0].local_addr().unwrap();
-    (address, Server::start(listeners, client, limits).unwrap(), exchange, wakes)
+    (address, Server::start(listeners, client, limits, web).unwrap(), exchange, wakes)
 }
 
 /// Connects and sends `head`.

@@ -3,15 +3,15 @@
 use loopscope_probe::{Head, Loop, Wait, mechanism, reason, waitable};
 use proptest::prelude::*;
 
-use super::world::{MS, S, head, last, looped, pass, wait, waiting};
+use super::world::{MS, S, at_most, head, last, looped, pass, wait, waiting};
 use crate::{
     decode::Record,
-    export::groups::{Group, Groups, Key, OTHER},
+    export::groups::{Group, Groups},
     model::Model,
 };
 
 fn group<'a>(groups: &'a Groups, comm: &str) -> &'a Group {
-    groups.iter().find(|(key, _)| key.comm == comm).map(|(_, group)| group).unwrap()
+    groups.iter().find(|(key, _)| key.values == [comm]).map(|(_, group)| group).unwrap()
 }
 
 /// Where a pass falls in an iteration of a loop.
@@ -32,7 +32,7 @@ proptest! {
     #[test]
     fn short_windows_add_up_to_one_long_one(iterations in proptest::collection::vec(iteration(), 1..20)) {
         let (mut short, mut long) = (Model::default(), Model::default());
-        let (mut sums, mut once) = (Groups::new(9), Groups::new(9));
+        let (mut sums, mut once) = (at_most(9), at_most(9));
         let mut sample = |now, wait, looped| {
             let record = Record::Loops(Head { wait, ..head("redis", 10, now) }, vec![looped]);
             pass(&mut short, &mut sums, now, vec![record.clone()]);
@@ -68,7 +68,7 @@ proptest! {
 
 #[test]
 fn what_a_thread_counted_stays_when_it_ends_and_is_not_counted_again() {
-    let (mut model, mut groups) = (Model::default(), Groups::new(9));
+    let (mut model, mut groups) = (Model::default(), at_most(9));
     let mut looped = looped(1);
     wait(&mut looped, S, 0, MS, 3);
     pass(&mut model, &mut groups, 2 * S, vec![Record::Loops(head("short", 10, 2 * S), vec![looped])]);
@@ -82,7 +82,7 @@ fn what_a_thread_counted_stays_when_it_ends_and_is_not_counted_again() {
 
 #[test]
 fn a_slot_that_was_given_away_and_comes_back_is_counted_once() {
-    let (mut model, mut groups) = (Model::default(), Groups::new(9));
+    let (mut model, mut groups) = (Model::default(), at_most(9));
     let mut first = looped(1);
     wait(&mut first, S, 0, MS, 3);
     let evicted = Head { reason: reason::EVICT as u32, ..head("many", 10, 2 * S) };
@@ -96,7 +96,7 @@ fn a_slot_that_was_given_away_and_comes_back_is_counted_once() {
 
 #[test]
 fn open_states_are_in_the_loop_times_at_once_and_once() {
-    let (mut model, mut groups) = (Model::default(), Groups::new(9));
+    let (mut model, mut groups) = (Model::default(), at_most(9));
     let mut looped = looped(1);
     wait(&mut looped, S, 0, MS, 1);
     let sample = |now, wait, looped| Record::Loops(Head { wait, ..head("redis", 10, now) }, vec![looped]);
@@ -115,7 +115,7 @@ fn open_states_are_in_the_loop_times_at_once_and_once() {
 
 #[test]
 fn a_long_gap_between_polls_is_made_up_for_and_nothing_falls() {
-    let (mut model, mut groups) = (Model::default(), Groups::new(9));
+    let (mut model, mut groups) = (Model::default(), at_most(9));
     let mut looped = Loop { waitable: waitable::POLL, mechanism: mechanism::POLL as u32, ..Loop::EMPTY };
     looped.streak = 16;
     wait(&mut looped, S, 0, MS, 1);
@@ -140,7 +140,7 @@ fn a_long_gap_between_polls_is_made_up_for_and_nothing_falls() {
 
 #[test]
 fn threads_that_share_an_instance_are_never_busy_however_short_the_window() {
-    let (mut model, mut groups) = (Model::default(), Groups::new(9));
+    let (mut model, mut groups) = (Model::default(), at_most(9));
     let mut shared = [looped(1), looped(1)];
     shared.iter_mut().for_each(|looped| wait(looped, S, 0, MS, 1));
     let records = |now, shared: &[Loop; 2]| {
@@ -156,26 +156,4 @@ fn threads_that_share_an_instance_are_never_busy_however_short_the_window() {
     let group = group(&groups, "go");
     assert_eq!((group.times_ns, group.totals.busy_ns), (None, 0));
     assert_eq!((group.now.shared.len(), group.now.waiters), (1, 2));
-}
-
-#[test]
-fn groups_beyond_the_limit_are_counted_together_and_those_that_are_shown_stay() {
-    let (mut model, mut groups) = (Model::default(), Groups::new(2));
-    for (i, comm) in ["a", "b", "c", "a", "d", "c"].into_iter().enumerate() {
-        let (tid, now) = (10 + 10 * i as u32, S * (1 + i as u64));
-        let mut looped = looped(i as u64);
-        wait(&mut looped, now, 0, MS, 1);
-        pass(&mut model, &mut groups, now, vec![Record::Loops(last(comm, tid, now), vec![looped])]);
-    }
-    let counts: Vec<(&str, u64)> =
-        groups.iter().map(|(key, group)| (key.comm.as_str(), group.totals.events)).collect();
-    assert_eq!(counts, [("a", 2), ("b", 1), (OTHER, 3)]);
-    assert_eq!(groups.folded(), 2);
-}
-
-#[test]
-fn labels_of_a_group_are_its_name_and_its_mechanism() {
-    let key = Key { comm: "redis".to_owned(), mechanism: mechanism::SELECT as u32 };
-    assert_eq!(key.labels(), ["redis", "select"]);
-    assert_eq!(Key { mechanism: 99, ..key }.labels()[1], "unknown");
 }

@@ -8,12 +8,22 @@ use loopscope_probe::{
     mechanism, reason, result, timeout, waitable,
 };
 
-use crate::{decode::Record, export::groups::Groups, identity::Process, model::Model};
+use crate::{
+    decode::Record,
+    export::{grouping::Grouping, groups::Groups},
+    identity::Process,
+    model::Model,
+};
 
 /// A second, ns.
 pub const S: u64 = 1_000_000_000;
 /// A millisecond, ns.
 pub const MS: u64 = 1_000_000;
+
+/// No group yet, by comm.
+pub fn at_most(most: usize) -> Groups {
+    Groups::new(Grouping { most, ..Grouping::default() })
+}
 
 /// Where instance `n` lies.
 pub fn instance(n: u64) -> u64 {
@@ -87,9 +97,15 @@ fn ctl(n: u64, add: u32, del: u32) -> Ctl {
 /// processes too many.
 pub fn groups() -> Groups {
     let mut model = Model::default();
-    let mut groups = Groups::new(4);
-    pass(&mut model, &mut groups, S, Vec::new());
+    let mut groups = at_most(4);
+    for (now, records) in passes() {
+        pass(&mut model, &mut groups, now, records);
+    }
+    groups
+}
 
+/// What [`groups`] takes in: the records of each pass, and its time.
+pub fn passes() -> Vec<(u64, Vec<Record>)> {
     let mut redis = looped(1);
     wait(&mut redis, 2 * S, 0, 100 * MS, 1);
     wait(&mut redis, 3 * S, 900 * MS, 100 * MS, 64);
@@ -114,24 +130,16 @@ pub fn groups() -> Groups {
         Record::Loops(head("go", 20, 5 * S), vec![shared[0]]),
         Record::Loops(Head { wait: waiting(3, 4 * S), ..head("go", 21, 5 * S) }, vec![shared[1]]),
     ];
-    pass(&mut model, &mut groups, 5 * S, first);
-
     wait(&mut redis, 6 * S, 500 * MS, S + S / 2, 7);
     let busy = Record::Loops(head("redis-server", 10, 8 * S), vec![redis]);
-    pass(
-        &mut model,
-        &mut groups,
-        8 * S,
-        vec![busy, sets("a\"b\\c\nd", 30, mechanism::POLL), sets("mysqld", 40, mechanism::SELECT)],
-    );
+    let second = vec![busy, sets("a\"b\\c\nd", 30, mechanism::POLL), sets("mysqld", 40, mechanism::SELECT)];
 
     let more = ["late", "later"].into_iter().enumerate().map(|(i, comm)| {
         let mut looped = looped(50 + i as u64);
         wait(&mut looped, 9 * S, 0, MS, 1);
         Record::Loops(head(comm, 50 + 10 * i as u32, 10 * S), vec![looped])
     });
-    pass(&mut model, &mut groups, 10 * S, more.collect());
-    groups
+    vec![(S, Vec::new()), (5 * S, first), (8 * S, second), (10 * S, more.collect())]
 }
 
 /// Twenty waits on sets of descriptors.
