@@ -86,7 +86,7 @@ fn text(groups: &Groups) -> String {
         sample: Duration::ZERO,
         own: Own::default(),
     };
-    families::text(&figures, |_| true)
+    families::text(&figures, |_| true).unwrap_or_default()
 }
 
 fn resident() -> Result<u64> {

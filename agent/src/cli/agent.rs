@@ -80,7 +80,7 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
         agent.announce();
         agent.watch_for(&reactor, args.duration.unwrap_or(ONCE))?;
         // node_exporter has process_* of its own, and refuses a second one.
-        return target.write(&agent.text(|metric| metric.name.starts_with("loopscope_")));
+        return target.write(&agent.text(|metric| metric.name.starts_with("loopscope_"))?);
     }
     let (client, exchange) = exchange({
         let waker = reactor.waker();

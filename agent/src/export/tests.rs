@@ -74,7 +74,7 @@ fn text(groups: &Groups) -> String {
     let figures =
         Figures { groups, probes: &probes, counters: &counters, missed: 2, damaged: 0, sample, own };
     let build = format!("version=\"{}\",arch=\"{}\"", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
-    families::text(&figures, |_| true).replace(&build, "version=\"VERSION\",arch=\"ARCH\"")
+    families::text(&figures, |_| true).unwrap().replace(&build, "version=\"VERSION\",arch=\"ARCH\"")
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Agent {
         }
         self.sample()?;
         let at = Instant::now();
-        let text = Bytes::from(self.text(|_| true));
+        let text = Bytes::from(self.text(|_| true)?);
         self.text = Some((at, text.clone()));
         Ok(text)
     }
@@ -191,7 +191,7 @@ impl Agent {
     }
 
     /// The text of the metrics that are wanted, as of the last sample.
-    pub fn text(&self, wanted: impl Fn(&Metric) -> bool) -> String {
+    pub fn text(&self, wanted: impl Fn(&Metric) -> bool) -> Result<String> {
         families::text(&self.figures(), wanted)
     }
 
