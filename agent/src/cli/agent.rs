@@ -117,7 +117,7 @@ impl Agent {
                     Event::Woken => self.answer(exchange)?,
                     Event::Records => self.watch.drain(),
                     Event::Log => self.watch.print_log(),
-                    Event::Deadline | Event::Child => {}
+                    Event::Deadline | Event::Child | Event::Input => {}
                 }
             }
         }

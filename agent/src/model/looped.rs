@@ -44,6 +44,15 @@ impl Times {
         }
     }
 
+    /// The sum of each.
+    fn plus(self, other: Times) -> Times {
+        Times {
+            wait_ns: self.wait_ns + other.wait_ns,
+            busy_ns: self.busy_ns + other.busy_ns,
+            other_wait_ns: self.other_wait_ns + other.other_wait_ns,
+        }
+    }
+
     /// The greater of each.
     fn max(self, other: Times) -> Times {
         Times {
@@ -86,9 +95,9 @@ pub struct LoopState {
     last: Option<(Packed, Times)>,
 }
 
-/// A loop, or another waiter, in a window.
+/// A loop, or another waiter, in a window; `T` is [`Totals`], or [`Packed`] where many windows are kept.
 #[derive(Clone, Debug)]
-pub struct LoopWindow {
+pub struct LoopWindow<T = Totals> {
     /// Whose it is.
     pub thread: Thread,
     /// One of [`loopscope_probe::mechanism`].
@@ -110,13 +119,77 @@ pub struct LoopWindow {
     /// Its thread or its instance is gone.
     pub ended: bool,
     /// Counts.
-    pub totals: Totals,
+    pub totals: T,
     /// Largest values.
     pub largest: Largest,
     /// Times, the open state at both ends included.
     pub times: Times,
     /// The state that it is in.
     pub now: Now,
+}
+
+impl<T> LoopWindow<T> {
+    /// The same with other totals.
+    pub fn with<U>(self, totals: impl FnOnce(T) -> U) -> LoopWindow<U> {
+        LoopWindow {
+            thread: self.thread,
+            mechanism: self.mechanism,
+            fd: self.fd,
+            asked: self.asked,
+            highest_fd: self.highest_fd,
+            on_instance: self.on_instance,
+            instance: self.instance,
+            is_loop: self.is_loop,
+            alone: self.alone,
+            ended: self.ended,
+            totals: totals(self.totals),
+            largest: self.largest,
+            times: self.times,
+            now: self.now,
+        }
+    }
+}
+
+impl LoopWindow {
+    /// Adds what another loop did, as if both were one: counts and times add up, the greater maximum counts. What is
+    /// said of states is the other's where that one has been busy for longer.
+    pub fn merge(&mut self, mut other: LoopWindow) {
+        self.forget_shared_busy();
+        other.forget_shared_busy();
+        self.totals.merge(&other.totals);
+        self.largest = self.largest.max(other.largest);
+        if other.alone {
+            self.times = if self.alone { self.times.plus(other.times) } else { other.times };
+        }
+        let busy_ns = |now: Now| if let Now::Busy(ns) = now { Some(ns) } else { None };
+        if !self.alone || busy_ns(other.now) > busy_ns(self.now) {
+            self.now = other.now;
+        }
+        self.is_loop |= other.is_loop;
+        self.alone |= other.alone;
+        self.ended &= other.ended;
+    }
+
+    /// Where several threads wait, busy times were noted but mean nothing.
+    fn forget_shared_busy(&mut self) {
+        if !self.alone {
+            self.totals.busy.fill(0);
+            (self.totals.busy_ns, self.largest.busy_ns) = (0, 0);
+        }
+    }
+}
+
+impl Largest {
+    /// The greater of each.
+    fn max(self, other: Largest) -> Largest {
+        Largest {
+            wait_ns: self.wait_ns.max(other.wait_ns),
+            busy_ns: self.busy_ns.max(other.busy_ns),
+            events: self.events.max(other.events),
+            overrun_ns: self.overrun_ns.max(other.overrun_ns),
+            nfds: self.nfds.max(other.nfds),
+        }
+    }
 }
 
 impl LoopState {

@@ -21,8 +21,8 @@ use crate::{
 };
 pub use instance::InstanceWindow;
 use looped::LoopState;
-pub use looped::{LoopWindow, Now, Times};
-pub use totals::CtlTotals;
+pub use looped::{Largest, LoopWindow, Now, Times};
+pub use totals::{CtlTotals, Packed, Totals};
 
 /// A thread's record: thread ids are reused, the time at which the record was made is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -297,9 +297,11 @@ impl Model {
         self.number();
         let waiters = self.waiters();
         let newest = self.newest();
-        let mut loops: Vec<LoopWindow> = self
-            .loops
-            .iter()
+        // In one order whatever the map's is: a recording that is replayed must give the same document.
+        let mut order: Vec<_> = self.loops.iter().collect();
+        order.sort_unstable_by_key(|((key, of), _)| (*key, *of));
+        let mut loops: Vec<LoopWindow> = order
+            .into_iter()
             .filter_map(|((key, of), state)| {
                 let thread = self.threads.get(key)?;
                 let waiters = waiters.get(of).map_or(0, HashSet::len);
@@ -396,7 +398,7 @@ impl Model {
             loops.chain(ctls).filter(|(_, fd, waitable)| *fd >= 0 && waitable.is_instance())
         {
             let held = holders.entry((tgid, fd)).or_insert(waitable);
-            if waitable.generation > held.generation {
+            if (waitable.generation, waitable.address) > (held.generation, held.address) {
                 *held = waitable;
             }
         }

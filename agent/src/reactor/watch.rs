@@ -1,6 +1,9 @@
 //! The probes and the model together: what a view samples. Lives in the reactor's thread.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
 
@@ -9,6 +12,7 @@ use crate::{
     identity::{Process, Processes},
     kernel::{Kernel, Options, ProbeState},
     model::{Model, Window},
+    store::Recorder,
 };
 
 use super::Reactor;
@@ -21,7 +25,11 @@ pub struct Watch {
     buffer: Vec<u8>,
     /// Records that could not be read; always 0 unless probe and agent disagree.
     damaged: u64,
+    missed: u64,
     base_missed: u64,
+    started_at: SystemTime,
+    /// Keeps everything that is read.
+    recorder: Option<Recorder>,
 }
 
 impl Watch {
@@ -30,7 +38,22 @@ impl Watch {
     /// # Errors
     /// As [`Kernel::start`], or the first pass fails.
     pub fn start(options: &Options, reactor: &Reactor) -> Result<Watch> {
+        Self::start_recording(options, reactor, None)
+    }
+
+    /// As [`Watch::start`], and keeps everything that is read.
+    ///
+    /// # Errors
+    /// As [`Watch::start`]. That the recorder cannot write is none: see [`Watch::recorder`].
+    pub fn start_recording(
+        options: &Options,
+        reactor: &Reactor,
+        mut recorder: Option<Recorder>,
+    ) -> Result<Watch> {
         let kernel = Kernel::start(options, reactor.fd())?;
+        if let Some(recorder) = &mut recorder {
+            recorder.probes(kernel.probes());
+        }
         reactor.watch(kernel.events_fd(), kernel.log_fd())?;
         let mut watch = Watch {
             kernel,
@@ -38,11 +61,18 @@ impl Watch {
             processes: Processes::default(),
             buffer: Vec::new(),
             damaged: 0,
+            missed: 0,
             base_missed: 0,
+            started_at: SystemTime::now(),
+            recorder,
         };
         watch.sample()?;
         watch.model.begin();
-        watch.base_missed = watch.kernel.missed();
+        watch.base_missed = watch.missed;
+        watch.started_at = SystemTime::now();
+        if let Some(recorder) = &mut watch.recorder {
+            recorder.begin(watch.started_at);
+        }
         Ok(watch)
     }
 
@@ -63,6 +93,10 @@ impl Watch {
     pub fn sample(&mut self) -> Result<()> {
         self.buffer.clear();
         self.kernel.pass(&mut self.buffer)?;
+        self.missed = self.kernel.missed();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.pass(&self.buffer);
+        }
         let mut records = decode::records(&self.buffer).context("the probes' records are damaged")?;
         if !matches!(records.last(), Some(Record::Counters(..))) {
             anyhow::bail!("a pass over the probes' records ended early, after {} bytes", self.buffer.len());
@@ -95,9 +129,19 @@ impl Watch {
         self.model.begin();
     }
 
-    /// Runs of probes that the kernel skipped since the start.
+    /// Runs of probes that the kernel skipped from the start to the last sample.
     pub fn missed(&self) -> u64 {
-        self.kernel.missed().saturating_sub(self.base_missed)
+        self.missed.saturating_sub(self.base_missed)
+    }
+
+    /// When the first window began.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// What keeps everything that is read, if anything does.
+    pub fn recorder(&mut self) -> &mut Option<Recorder> {
+        &mut self.recorder
     }
 
     /// Records that could not be read.
@@ -107,16 +151,30 @@ impl Watch {
 
     /// Empties the ring buffer into `records`.
     fn take_events(&mut self, records: &mut Vec<Record>) {
-        let damaged = &mut self.damaged;
-        self.kernel.events(|bytes| match decode::record(bytes) {
-            Ok((record, _)) => records.push(record),
-            Err(_) => *damaged += 1,
+        let (damaged, recorder) = (&mut self.damaged, &mut self.recorder);
+        self.kernel.events(|bytes| {
+            if let Some(recorder) = recorder {
+                recorder.event(bytes);
+            }
+            match decode::record(bytes) {
+                Ok((record, _)) => records.push(record),
+                Err(_) => *damaged += 1,
+            }
         });
     }
 
     fn apply(&mut self, records: Vec<Record>) {
-        let processes = &mut self.processes;
-        let mut identify = |pid| -> Arc<Process> { processes.get(pid) };
+        let (processes, recorder) = (&mut self.processes, &mut self.recorder);
+        let mut identify = |pid| -> Arc<Process> {
+            let process = processes.get(pid);
+            if let Some(recorder) = recorder {
+                recorder.process(pid, &process);
+            }
+            process
+        };
         self.model.apply(records, &mut identify);
+        if let Some(recorder) = recorder {
+            recorder.commit(self.missed);
+        }
     }
 }

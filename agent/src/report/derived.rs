@@ -65,6 +65,50 @@ impl LoopRow {
     }
 }
 
+/// What the probes of one observed call cost, seconds: what `cargo xtask bench` measures for a wait.
+const CALL_SECONDS: f64 = 498e-9;
+
+impl Report {
+    /// Time that the probes took in the window, as an estimate: the calls times what one was measured to cost.
+    pub fn probe_seconds(&self) -> f64 {
+        self.probes.iter().map(|probe| probe.runs as f64).sum::<f64>() * CALL_SECONDS
+    }
+
+    /// `seconds` of CPU time as a share of the window on `cpus` processors; None for a window without length.
+    pub fn share_of_machine(&self, seconds: f64, cpus: usize) -> Option<f64> {
+        let whole = self.duration_seconds * cpus as f64;
+        (whole > 0.0).then(|| seconds / whole)
+    }
+}
+
+impl Lost {
+    /// What was lost in both windows.
+    #[must_use]
+    pub fn plus(self, other: Lost) -> Lost {
+        Lost {
+            records: self.records + other.records,
+            events: self.events + other.events,
+            missed: self.missed + other.missed,
+            unpaired: self.unpaired + other.unpaired,
+            clamped: self.clamped + other.clamped,
+            unseen: self.unseen + other.unseen,
+        }
+    }
+}
+
+impl InstanceRow {
+    /// By what its watched descriptors are triggered: `ET`, `LT` or `LT+ET`; None until they were read, or without any.
+    pub fn trigger(&self) -> Option<&'static str> {
+        let watched = self.watched?;
+        match (watched.level > 0, watched.edge > 0) {
+            (true, true) => Some("LT+ET"),
+            (true, false) => Some("LT"),
+            (false, true) => Some("ET"),
+            (false, false) => None,
+        }
+    }
+}
+
 impl Counts {
     /// The mean; None for one that saw nothing.
     pub fn mean(&self) -> Option<f64> {
@@ -86,7 +130,8 @@ impl InstanceRow {
     }
 }
 
-fn share(part: u64, whole: u64) -> Option<f64> {
+/// A part of a whole; None of nothing.
+pub fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 

@@ -6,11 +6,12 @@
 
 pub mod build;
 pub mod check;
-mod columns;
+pub mod columns;
 pub mod csv;
 pub mod derived;
 pub mod document;
-mod grid;
+pub mod grid;
+pub mod group;
 pub mod host;
 pub mod json;
 pub mod table;
