@@ -28,15 +28,12 @@ pub enum Grouping {
 }
 
 impl Grouping {
-    /// Every one, in the order in which a view goes through them.
-    pub const ALL: [Grouping; 3] = [Grouping::Thread, Grouping::Process, Grouping::Container];
-
-    /// Its name, as on the command line.
-    pub fn name(self) -> &'static str {
+    /// What rows are, in words.
+    pub fn plural(self) -> &'static str {
         match self {
-            Grouping::Thread => "thread",
-            Grouping::Process => "process",
-            Grouping::Container => "container",
+            Grouping::Thread => "threads",
+            Grouping::Process => "processes",
+            Grouping::Container => "containers",
         }
     }
 

@@ -35,3 +35,6 @@ pub use writer::{Limits, Recorder};
 
 /// The version that is written, and the newest that is read.
 pub const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -160,14 +160,14 @@ impl Recorder {
         if reading.pass.is_none() && reading.events.is_empty() && reading.processes.is_empty() {
             return;
         }
-        let mut flags = 0;
+        let (mut flags, mut anew) = (0, false);
         if reading.pass.is_some() {
             flags |= frame::PASS;
-            if self.until_key == 0 {
+            anew = self.is_full() && self.rotate();
+            if anew || self.until_key == 0 {
                 flags |= frame::KEY;
                 self.until_key = KEY_EVERY;
                 self.packer.reset();
-                self.rotate();
                 self.write_processes();
             }
             self.until_key -= 1;
@@ -188,6 +188,9 @@ impl Recorder {
             self.forget(pass);
         }
         self.write(frame::READING, flags, &body);
+        if anew {
+            self.begin(SystemTime::now());
+        }
     }
 
     /// A report's window begins.
@@ -254,28 +257,29 @@ impl Recorder {
         self.write(frame::PROCESSES, 0, &body);
     }
 
-    /// Begins the file anew where it has its half of what all may have.
-    fn rotate(&mut self) {
-        let full = self.limits.bytes.is_some_and(|bytes| self.written >= bytes / 2);
-        if !full || self.error.is_some() {
-            return;
-        }
+    /// Whether the file has its half of what all may have.
+    fn is_full(&self) -> bool {
+        self.error.is_none() && self.limits.bytes.is_some_and(|bytes| self.written >= bytes / 2)
+    }
+
+    /// Keeps the file under another name and begins it anew; whether that could be done.
+    fn rotate(&mut self) -> bool {
         self.write(frame::END, 0, &[]);
         let mut kept = self.path.clone().into_os_string();
         kept.push(".1");
         let next = std::fs::rename(&self.path, &kept).and_then(|()| open(&self.path));
-        match next {
-            Ok(file) => {
-                self.file = file;
-                self.head.part += 1;
-                if let Err(error) = self.begin_file() {
-                    self.fail(&error);
-                }
-                let body = self.probes.clone();
-                self.write(frame::PROBES, 0, &body);
-            }
-            Err(error) => self.fail(&error),
+        let begun = next.and_then(|file| {
+            self.file = file;
+            self.head.part += 1;
+            self.begin_file()
+        });
+        if let Err(error) = begun {
+            self.fail(&error);
+            return false;
         }
+        let body = self.probes.clone();
+        self.write(frame::PROBES, 0, &body);
+        true
     }
 
     /// Writes the head of a file.
@@ -302,10 +306,6 @@ impl Recorder {
                 let _ = self.file.set_len(self.written);
                 self.fail(&error);
             }
-        }
-        // So that neither file of a pair grows beyond its half by more than one reading.
-        if self.limits.bytes.is_some_and(|bytes| self.written >= bytes / 2) {
-            self.until_key = 0;
         }
     }
 

@@ -407,5 +407,3 @@ fn moved(at: usize, key: Key, count: usize) -> usize {
     to.min(count.saturating_sub(1))
 }
 
-#[cfg(test)]
-mod tests;

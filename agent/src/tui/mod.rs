@@ -17,3 +17,6 @@ pub mod run;
 pub mod source;
 pub mod terminal;
 pub mod theme;
+
+#[cfg(test)]
+mod tests;

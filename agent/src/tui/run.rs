@@ -39,7 +39,7 @@ pub fn run(reactor: &mut Reactor, feed: Feed, app: App, theme: Theme, frames: Op
     let terminal = Terminal::take()?;
     reactor.watch_input(terminal.input())?;
     reactor.tick_every(app.settings.interval)?;
-    let mut top = Top { reactor, feed, app, theme, terminal, keys: Decoder::default(), left: frames };
+    let mut top = Top { terminal, reactor, feed, app, theme, keys: Decoder::default(), left: frames };
     top.begin()?;
     loop {
         for event in top.reactor.wait()? {
@@ -53,11 +53,12 @@ pub fn run(reactor: &mut Reactor, feed: Feed, app: App, theme: Theme, frames: Op
 }
 
 struct Top<'a> {
+    /// Dropped first: detaching the probes takes a while.
+    terminal: Terminal,
     reactor: &'a Reactor,
     feed: Feed,
     app: App,
     theme: Theme,
-    terminal: Terminal,
     keys: Decoder,
     /// Frames that are still to be shown.
     left: Option<u64>,

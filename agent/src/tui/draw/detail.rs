@@ -92,7 +92,7 @@ fn identity(page: &mut Page, app: &App, row: &Row) {
     let ids = [("pid", row.key.pid), ("tid", row.key.tid)];
     let ids: Vec<String> =
         ids.iter().filter(|(_, id)| *id != 0).map(|(name, id)| format!("{name} {id}")).collect();
-    page.fact("rows are", format!("{}s  {}", app.settings.grouping.name(), ids.join("  ")));
+    page.fact("rows are", format!("{}  {}", app.settings.grouping.plural(), ids.join("  ")));
     page.fact("executable", figures.exe.as_deref().unwrap_or(NONE));
     page.fact("runs in", place(figures));
     if figures.pod.is_some() {

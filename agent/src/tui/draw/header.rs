@@ -63,12 +63,17 @@ fn sums(app: &App, frame: &Frame, pen: Pen) -> Line<'static> {
         .filter(|(_, count, _)| *count > 0)
         .map(|(reason, count, _)| format!("{reason} {}", units::count(count)))
         .collect();
-    let mut spans = vec![pen.span(format!("{what}  waits/s {waits}  events/s {events}  "), Tone::Plain)];
-    spans.push(match lost.is_empty() {
-        true => pen.span("lost 0", Tone::Plain),
-        false => pen.span(format!("LOST {}", lost.join(", ")), Tone::Alarm),
-    });
-    Line::from(spans)
+    let rates = pen.span(format!("waits/s {waits}  events/s {events}"), Tone::Plain);
+    // What was lost stands where even a narrow terminal shows it.
+    Line::from(match lost.is_empty() {
+        true => vec![pen.span(format!("{what}  lost 0  "), Tone::Plain), rates],
+        false => vec![
+            pen.span(format!("{what}  "), Tone::Plain),
+            pen.span(format!("LOST {}", lost.join(", ")), Tone::Alarm),
+            pen.span("  ", Tone::Plain),
+            rates,
+        ],
+    })
 }
 
 fn settings(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
@@ -86,7 +91,7 @@ fn settings(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
     let arrow = if app.reverse { " reversed" } else { "" };
     let sort = COLUMNS.get(app.settings.sort).map_or("", |column| column.head.header);
     parts.push(format!("sort {sort}{arrow}"));
-    parts.push(format!("rows {}s", app.settings.grouping.name()));
+    parts.push(format!("rows {}", app.settings.grouping.plural()));
     if !app.filter.is_empty() {
         parts.push(format!("filter /{}", app.filter));
     }
