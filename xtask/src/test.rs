@@ -15,12 +15,13 @@ use crate::build_probe::{self, Checked};
 use crate::{debian, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
-const OBSERVED: [(&str, &str); 5] = [
+const OBSERVED: [(&str, &str); 6] = [
     ("nginx", "nginx-light"),
     ("memcached", "memcached"),
     ("strace", "strace"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
+    ("tmux", "tmux"),
 ];
 
 /// How a step ended.

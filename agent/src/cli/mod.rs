@@ -21,7 +21,9 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{AgentArgs, Backend, CheckArgs, Cli, Command, Filters, Kernel, ProbeLog, RecordArgs, ReportArgs, TopArgs};
+pub use args::{
+    AgentArgs, Backend, CheckArgs, Cli, Command, Filters, Kernel, ProbeLog, RecordArgs, ReportArgs, TopArgs,
+};
 pub use failure::{Failure, finish};
 
 /// Reads the command line `args`, the program's name first. `None`: help or version was asked for and has

@@ -68,7 +68,8 @@ pub fn start(
     recorder: Option<Recorder>,
 ) -> Result<Watch, Failure> {
     let options = options(kernel, &selection.watched)?;
-    let watch = Watch::start_recording(&options, reactor, recorder).map_err(|error| refused(kernel, error))?;
+    let watch =
+        Watch::start_recording(&options, reactor, recorder).map_err(|error| refused(kernel, error))?;
     missing(watch.probes()).map_or(Ok(watch), Err)
 }
 

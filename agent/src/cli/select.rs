@@ -13,7 +13,7 @@ use globset::{Glob, GlobSet};
 use super::{Failure, Filters};
 use crate::{
     kernel::Watched,
-    model::{LoopWindow, Window},
+    model::{Thread, Window},
     store::Filtered,
 };
 
@@ -124,29 +124,28 @@ impl Selection {
     }
 
     /// Leaves out of a window what the probes could not.
-    pub fn apply(&self, window: &mut Window) {
+    pub fn apply<L: AsRef<Thread>>(&self, window: &mut Window<L>) {
         if let Some(recorded) = &self.recorded {
             recorded.apply(window);
         }
         if self.comms.is_none() && self.paths.is_empty() && self.pids.is_empty() {
             return;
         }
-        window.loops.retain(|looped| self.keeps(looped));
-        let pids: HashSet<u32> = window.loops.iter().map(|looped| looped.thread.tgid).collect();
+        window.loops.retain(|looped| self.keeps(looped.as_ref()));
+        let pids: HashSet<u32> = window.loops.iter().map(|looped| looped.as_ref().tgid).collect();
         window.instances.retain(|instance| instance.holders.iter().any(|(pid, _)| pids.contains(pid)));
         window.ctls.retain(|ctl| pids.contains(&ctl.tgid));
     }
 
-    fn keeps(&self, looped: &LoopWindow) -> bool {
-        let named = self.comms.as_ref().is_none_or(|comms| comms.is_match(&looped.thread.comm));
+    fn keeps(&self, thread: &Thread) -> bool {
+        let named = self.comms.as_ref().is_none_or(|comms| comms.is_match(&thread.comm));
         let placed = self.paths.is_empty()
-            || looped
-                .thread
+            || thread
                 .process
                 .cgroups
                 .iter()
                 .any(|own| self.paths.iter().any(|path| Path::new(own).starts_with(path)));
-        named && placed && (self.pids.is_empty() || self.pids.contains(&looped.thread.tgid))
+        named && placed && (self.pids.is_empty() || self.pids.contains(&thread.tgid))
     }
 }
 

@@ -128,6 +128,12 @@ pub struct LoopWindow<T = Totals> {
     pub now: Now,
 }
 
+impl<T> AsRef<Thread> for LoopWindow<T> {
+    fn as_ref(&self) -> &Thread {
+        &self.thread
+    }
+}
+
 impl<T> LoopWindow<T> {
     /// The same with other totals.
     pub fn with<U>(self, totals: impl FnOnce(T) -> U) -> LoopWindow<U> {

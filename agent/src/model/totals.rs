@@ -194,6 +194,21 @@ impl Totals {
 pub struct Packed(Box<[(u16, u64)]>);
 
 impl Packed {
+    /// Sum of the counts whose places in [`Totals::counts_mut`] are these.
+    fn sum(&self, places: std::ops::Range<u16>) -> u64 {
+        self.0.iter().filter(|(place, _)| places.contains(place)).map(|(_, count)| count).sum()
+    }
+
+    /// As [`Totals::waits`].
+    pub fn waits(&self) -> u64 {
+        self.sum(6..6 + result::NAMES.len() as u16)
+    }
+
+    /// As [`Totals::events`].
+    pub fn events(&self) -> u64 {
+        self.sum(1..2)
+    }
+
     /// All counts again.
     pub fn unpack(&self) -> Totals {
         let mut totals = Totals::default();
@@ -285,6 +300,9 @@ mod tests {
             *count = if i % 3 == 0 { 0 } else { i };
         }
         assert_eq!(totals.clone().pack().unpack(), totals);
+        totals.events = 4711;
+        let packed = totals.clone().pack();
+        assert_eq!((packed.waits(), packed.events()), (totals.waits(), 4711));
         assert_eq!(Totals::default().pack(), Packed::default());
     }
 

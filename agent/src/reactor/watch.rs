@@ -12,6 +12,7 @@ use crate::{
     identity::{Process, Processes},
     kernel::{Kernel, Options, ProbeState},
     model::{Model, Window},
+    report::group::Sample,
     store::Recorder,
 };
 
@@ -122,6 +123,11 @@ impl Watch {
     /// What happened since the start, or the last [`Watch::begin`].
     pub fn window(&mut self) -> Window {
         self.model.window()
+    }
+
+    /// As [`Watch::window`], in less room.
+    pub fn samples(&mut self) -> Window<Sample> {
+        self.model.window_of(Sample::new)
     }
 
     /// Forgets what has ended, and begins the next window.

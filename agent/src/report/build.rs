@@ -80,7 +80,7 @@ pub fn report(window: &Window, origin: &Origin, unseen: Unseen, started_at: Syst
 }
 
 /// As [`report`], without its loops.
-pub fn head(window: &Window, origin: &Origin, unseen: Unseen, started_at: SystemTime) -> Report {
+pub fn head<L>(window: &Window<L>, origin: &Origin, unseen: Unseen, started_at: SystemTime) -> Report {
     let mut notes = origin.notes.clone();
     notes.extend(self::notes(&origin.probes));
     if unseen.damaged > 0 {

@@ -3,12 +3,15 @@
 //!
 //! Counts and histograms add up, so the quantiles of a group are those of all its waits. Nothing here formats.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use loopscope_probe::histogram::TIME_BUCKETS;
 
 use super::{build, document::LoopRow, document::Mechanism};
-use crate::model::{LoopWindow, Packed, Totals, histogram::time_bound};
+use crate::model::{LoopWindow, Packed, Thread, Totals, histogram::time_bound};
 
 /// Buckets of the histogram of times per power of two, which is what a heat map has rows for.
 const PER_OCTAVE: usize = 4;
@@ -81,33 +84,48 @@ pub struct Row {
     pub members: usize,
 }
 
-/// Loops of one window, as [`rows`] takes them.
-pub type Sample = LoopWindow<Packed>;
+/// A loop of one window: its row, and its figures in little room, for groups.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The row where rows are threads.
+    pub row: Arc<Row>,
+    looped: LoopWindow<Packed>,
+}
+
+impl Sample {
+    /// From a loop in a window.
+    pub fn new(looped: LoopWindow) -> Sample {
+        let row = Arc::new(row(Grouping::Thread, 1, &looped));
+        Sample { row, looped: looped.with(Totals::pack) }
+    }
+}
+
+impl AsRef<Thread> for Sample {
+    fn as_ref(&self) -> &Thread {
+        &self.looped.thread
+    }
+}
 
 /// Rows of the window, in no special order.
-pub fn rows(samples: &[Sample], grouping: Grouping) -> Vec<Row> {
+pub fn rows(samples: &[Sample], grouping: Grouping) -> Vec<Arc<Row>> {
     if grouping == Grouping::Thread {
-        return samples.iter().map(|sample| row(grouping, 1, &unpacked(sample))).collect();
+        return samples.iter().map(|sample| Arc::clone(&sample.row)).collect();
     }
     let mut groups: BTreeMap<RowKey, (usize, LoopWindow<Totals>)> = BTreeMap::new();
     for sample in samples {
-        let looped = unpacked(sample);
-        let key = key(grouping, &build::loop_row(&looped));
-        match groups.get_mut(&key) {
-            Some((members, group)) => {
+        let looped = sample.looped.clone().with(|packed| packed.unpack());
+        match groups.entry(key(grouping, &sample.row.row)) {
+            Entry::Occupied(mut group) => {
+                let (members, group) = group.get_mut();
                 *members += 1;
                 group.merge(looped);
             }
-            None => {
-                groups.insert(key, (1, looped));
+            Entry::Vacant(place) => {
+                place.insert((1, looped));
             }
         }
     }
-    groups.into_values().map(|(members, group)| row(grouping, members, &group)).collect()
-}
-
-fn unpacked(sample: &Sample) -> LoopWindow<Totals> {
-    sample.clone().with(|packed| packed.unpack())
+    groups.into_values().map(|(members, group)| Arc::new(row(grouping, members, &group))).collect()
 }
 
 fn row(grouping: Grouping, members: usize, looped: &LoopWindow<Totals>) -> Row {
@@ -120,9 +138,7 @@ fn row(grouping: Grouping, members: usize, looped: &LoopWindow<Totals>) -> Row {
 fn key(grouping: Grouping, row: &LoopRow) -> RowKey {
     let key = RowKey { mechanism: row.mechanism, ..RowKey::default() };
     match grouping {
-        Grouping::Thread => {
-            RowKey { pid: row.pid, tid: row.tid, instance: row.instance.unwrap_or(0), ..key }
-        }
+        Grouping::Thread => RowKey { pid: row.pid, tid: row.tid, instance: row.instance.unwrap_or(0), ..key },
         Grouping::Process => RowKey { pid: row.pid, ..key },
         Grouping::Container => RowKey { container: place(row).to_owned(), ..key },
     }

@@ -68,7 +68,8 @@ impl Packer {
         for (i, record) in records.into_iter().enumerate() {
             let key = key(record, &keys);
             let place = key.and_then(|key| self.keys.get(&key).copied());
-            let old = place.and_then(|place| self.before.record(place)).filter(|old| old.len() == record.len());
+            let old =
+                place.and_then(|place| self.before.record(place)).filter(|old| old.len() == record.len());
             match (place, old) {
                 (Some(place), Some(old)) => {
                     put(out, if place == next { NEXT } else { AT + place as u64 });
@@ -140,7 +141,9 @@ impl Unpacker {
 fn split(mut pass: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let size = match Head::read(pass) {
-            Some(head) if head.size as usize >= size_of::<Head>() && head.size as usize <= pass.len() => head.size as usize,
+            Some(head) if head.size as usize >= size_of::<Head>() && head.size as usize <= pass.len() => {
+                head.size as usize
+            }
             _ => pass.len(),
         };
         let (record, rest) = pass.split_at_checked(size).filter(|(record, _)| !record.is_empty())?;

@@ -106,7 +106,8 @@ pub struct FrameHead {
 impl FrameHead {
     fn unsigned(&self) -> [u8; FRAME_HEAD - 4] {
         let mut bytes = [0; FRAME_HEAD - 4];
-        let fields = [&self.stored.to_le_bytes()[..], &self.unpacked.to_le_bytes(), &[self.kind, self.flags, 0, 0]];
+        let fields =
+            [&self.stored.to_le_bytes()[..], &self.unpacked.to_le_bytes(), &[self.kind, self.flags, 0, 0]];
         let all = fields.concat().into_iter().chain(self.monotonic_ns.to_le_bytes());
         for (to, from) in bytes.iter_mut().zip(all) {
             *to = from;
@@ -172,9 +173,8 @@ pub fn lead(bytes: &[u8]) -> Result<(usize, u32), Damage> {
     if !begins {
         return Err(Damage::Foreign);
     }
-    let number = |at: usize| -> Option<u32> {
-        Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-    };
+    let number =
+        |at: usize| -> Option<u32> { Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
     let (Some(version), Some(length), Some(crc)) = (number(8), number(12), number(16)) else {
         return Err(Damage::Short);
     };
@@ -246,7 +246,9 @@ impl fmt::Display for Damage {
                 f,
                 "this recording has format version {version}, and this loopscope reads up to {VERSION}; use a newer one"
             ),
-            Damage::Short => f.write_str("the file ends within the recording's head; nothing can be read of it"),
+            Damage::Short => {
+                f.write_str("the file ends within the recording's head; nothing can be read of it")
+            }
             Damage::Head => f.write_str("the recording's head is damaged; nothing can be read of it"),
             Damage::Layout(agent) => write!(
                 f,

@@ -104,7 +104,9 @@ impl Recording {
         let damage = || Damage::Frame(entry.at);
         let unpacked = usize::try_from(entry.head.unpacked)?;
         // One byte of LZ4 gives 255 at most.
-        if unpacked > LONGEST_FRAME || u64::from(entry.head.unpacked) > 255 * u64::from(entry.head.stored) + 64 {
+        if unpacked > LONGEST_FRAME
+            || u64::from(entry.head.unpacked) > 255 * u64::from(entry.head.stored) + 64
+        {
             anyhow::bail!(damage());
         }
         let mut stored = Vec::new();

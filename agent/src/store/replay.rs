@@ -22,7 +22,7 @@ use crate::{
     identity::Process,
     kernel::{Attempt, ProbeState, table::PROBES},
     model::{Model, Window},
-    report::{build::Origin, host::Host},
+    report::{build::Origin, group::Sample, host::Host},
 };
 
 /// The ways of attaching that a recording may name.
@@ -209,6 +209,11 @@ impl Replay {
         self.model.window()
     }
 
+    /// As [`Replay::window`], in less room.
+    pub fn samples(&mut self) -> Window<Sample> {
+        self.model.window_of(Sample::new)
+    }
+
     /// Forgets what has ended, and begins the next window.
     pub fn begin(&mut self) {
         self.model.begin();
@@ -246,7 +251,8 @@ impl Replay {
         let entries = self.recording.entries();
         let first = entries.iter().position(|entry| entry.head.kind == frame::BEGIN).unwrap_or(0);
         let passes = entries.iter().enumerate().skip(first);
-        let is_pass = |entry: &Entry| entry.head.kind == frame::READING && entry.head.flags & frame::PASS != 0;
+        let is_pass =
+            |entry: &Entry| entry.head.kind == frame::READING && entry.head.flags & frame::PASS != 0;
         passes.filter(|(_, entry)| is_pass(entry)).map(|(i, entry)| (i, entry.head.monotonic_ns)).collect()
     }
 
@@ -262,7 +268,8 @@ impl Replay {
     /// A frame on the way is damaged.
     pub fn seek(&mut self, to: usize) -> Result<()> {
         let entries = self.recording.entries();
-        let is_pass = |entry: &Entry| entry.head.kind == frame::READING && entry.head.flags & frame::PASS != 0;
+        let is_pass =
+            |entry: &Entry| entry.head.kind == frame::READING && entry.head.flags & frame::PASS != 0;
         let before = entries.get(..to).unwrap_or_default().iter().rposition(is_pass).unwrap_or(0);
         let is_key = |entry: &Entry| entry.head.flags & frame::KEY != 0 && entry.head.kind == frame::READING;
         let key = entries.get(..=before).unwrap_or_default().iter().rposition(is_key).unwrap_or(0);

@@ -22,7 +22,9 @@ const PLACES: &[(usize, usize, &[usize])] = &[
 pub fn record(bytes: &mut [u8], distance: u64) {
     let Some(head) = Head::read(bytes) else { return };
     move_one(bytes, offset_of!(Head, wait) + offset_of!(Wait, waitable), distance);
-    let Some((_, slot, offsets)) = PLACES.iter().find(|(kind, ..)| *kind == head.kind as usize) else { return };
+    let Some((_, slot, offsets)) = PLACES.iter().find(|(kind, ..)| *kind == head.kind as usize) else {
+        return;
+    };
     if *slot == 0 {
         return;
     }

@@ -74,7 +74,11 @@ fn record(kind: usize, body: usize, now_ns: u64, tid: u32) -> Vec<u8> {
 fn looped(tid: u32, waits: u32, now_ns: u64) -> Vec<u8> {
     let mut bytes = record(kind::LOOPS, size_of::<Loop>(), now_ns, tid);
     let of = 0xffff_8881_0000_0000 + u64::from(tid) * 512;
-    put_at(&mut bytes, offset_of!(RecordHead, wait) + offset_of!(Wait, entry_ns), &(now_ns - 7).to_le_bytes());
+    put_at(
+        &mut bytes,
+        offset_of!(RecordHead, wait) + offset_of!(Wait, entry_ns),
+        &(now_ns - 7).to_le_bytes(),
+    );
     put_at(&mut bytes, offset_of!(RecordHead, wait) + offset_of!(Wait, waitable), &of.to_le_bytes());
     let body = size_of::<RecordHead>();
     put_at(&mut bytes, body + offset_of!(Loop, waitable), &of.to_le_bytes());
@@ -140,7 +144,8 @@ fn make(path: &Path, limits: Limits, seconds: u64) -> String {
 
 fn report(replay: &mut Replay) -> String {
     let window = replay.window();
-    serde_json::to_string(&build::report(&window, &replay.origin(), Unseen::default(), replay.started_at())).unwrap()
+    serde_json::to_string(&build::report(&window, &replay.origin(), Unseen::default(), replay.started_at()))
+        .unwrap()
 }
 
 /// Replays to the end, as every view may.
@@ -222,7 +227,9 @@ fn an_address_of_the_kernel_is_nowhere_in_the_file_and_names_are_not_where_they_
     assert!(report(&mut replay).contains("\"comm\":\"x"));
     let mut bytes = looped(5, 1, S);
     scrub::record(&mut bytes, 99 << 12);
-    assert!(!bytes.windows(4).any(|window| window == [0x81, 0xff, 0xff, 0xff] || window == [0, 0x81, 0x88, 0xff]));
+    assert!(
+        !bytes.windows(4).any(|window| window == [0x81, 0xff, 0xff, 0xff] || window == [0, 0x81, 0x88, 0xff])
+    );
 }
 
 #[test]
@@ -270,7 +277,8 @@ fn what_was_written_before_the_end_came_can_be_replayed() {
     let file = Scratch::new();
     make(&file.0, Limits::default(), 4);
     let whole = fs::read(&file.0).unwrap();
-    let mut ends: Vec<usize> = Recording::open(&file.0).unwrap().entries().iter().map(|e| e.at as usize).collect();
+    let mut ends: Vec<usize> =
+        Recording::open(&file.0).unwrap().entries().iter().map(|e| e.at as usize).collect();
     ends.extend((0..whole.len()).step_by(61));
     ends.extend(ends.clone().iter().flat_map(|end| [end + 1, end + 24]));
     ends.sort_unstable();

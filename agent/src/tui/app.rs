@@ -262,7 +262,9 @@ impl App {
     fn step(&mut self, by: isize) {
         match &mut self.screen {
             Screen::Table => self.list.step(by),
-            Screen::Detail { scroll, .. } => *scroll = scroll.saturating_add_signed(by).min(usize::from(u16::MAX)),
+            Screen::Detail { scroll, .. } => {
+                *scroll = scroll.saturating_add_signed(by).min(usize::from(u16::MAX))
+            }
         }
     }
 
@@ -406,4 +408,3 @@ fn moved(at: usize, key: Key, count: usize) -> usize {
     };
     to.min(count.saturating_sub(1))
 }
-

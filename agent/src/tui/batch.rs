@@ -6,15 +6,16 @@ use super::{
     app::App,
     columns::{COLUMNS, Cell, TREND},
 };
-use crate::report::{
-    Format, csv,
-    document::Report,
-    grid::Grid,
-    json, units,
-};
+use crate::report::{Format, csv, document::Report, grid::Grid, json, units};
 
 /// Writes the frame that `app` shows. `width`: the terminal's columns, None for none; `first`: a header is wanted.
-pub fn write(app: &App, format: Format, width: Option<usize>, first: bool, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(
+    app: &App,
+    format: Format,
+    width: Option<usize>,
+    first: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Some(frame) = app.frame() else { return Ok(()) };
     let rows = || app.list.shown().filter(|line| line.gone == 0).map(|line| &line.row);
     let document = || Report { loops: rows().map(|row| row.row.clone()).collect(), ..frame.head.clone() };
@@ -23,7 +24,8 @@ pub fn write(app: &App, format: Format, width: Option<usize>, first: bool, out: 
         Format::Csv => csv::write_frame(&document(), first, out)?,
         Format::Table => {
             let (sums, head) = (frame.sums, &frame.head);
-            let [waits, events] = [sums.waits, sums.events].map(|count| units::number(head.per_second(count)));
+            let [waits, events] =
+                [sums.waits, sums.events].map(|count| units::number(head.per_second(count)));
             let lost: u64 = head.lost.reasons().iter().map(|(_, count, _)| count).sum();
             writeln!(
                 out,

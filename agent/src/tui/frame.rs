@@ -54,7 +54,7 @@ pub struct Sums {
 impl Frame {
     /// From a window that began at `started_at` and ended at `at`.
     pub fn new(
-        window: Window,
+        window: Window<Sample>,
         origin: &Origin,
         unseen: Unseen,
         times: (SystemTime, SystemTime),
@@ -62,18 +62,18 @@ impl Frame {
     ) -> Frame {
         let head = build::head(&window, origin, unseen, times.0);
         let mut sums = Sums::default();
-        for looped in &window.loops {
-            if looped.is_loop {
+        for sample in &window.loops {
+            let row = &sample.row.row;
+            if row.is_loop {
                 sums.loops += 1;
             } else {
                 sums.waiters += 1;
             }
-            sums.waits += looped.totals.waits();
-            sums.events += looped.totals.events;
+            sums.waits += row.waits;
+            sums.events += row.events;
         }
-        let samples = window.loops.into_iter().map(|looped| looped.with(|totals| totals.pack())).collect();
         let instances = head.instances.iter().enumerate().map(|(i, row)| (row.instance, i)).collect();
-        Frame { head, at: times.1, samples, own, sums, instances }
+        Frame { head, at: times.1, samples: window.loops, own, sums, instances }
     }
 
     /// The instance with a number of ours.

@@ -2,12 +2,11 @@
 //!
 //! Rows that ended stay for a while with their last figures, marked, so that nothing vanishes under the reader's eyes.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     columns::{self, COLUMNS, Cell, Column},
     frame::Frame,
-    history::History,
 };
 use crate::report::group::{Grouping, Row, RowKey, place};
 
@@ -18,7 +17,7 @@ const FADES: u8 = 5;
 #[derive(Clone, Debug)]
 pub struct Line {
     /// The row, in its last window.
-    pub row: Row,
+    pub row: Arc<Row>,
     /// Windows since it was there last; 0: it is.
     pub gone: u8,
 }
@@ -53,14 +52,16 @@ pub struct Sorting<'a> {
 
 impl List {
     /// Takes the rows of a window in. `keep`: rows that are gone stay for a while.
-    pub fn update(&mut self, rows: Vec<Row>, keep: bool) {
+    pub fn update(&mut self, rows: Vec<Arc<Row>>, keep: bool) {
         let here: HashSet<&RowKey> = rows.iter().map(|row| &row.key).collect();
         let mut gone: Vec<Line> = std::mem::take(&mut self.lines);
-        gone.retain_mut(|line| {
+        gone.retain(|line| keep && line.gone < FADES && !here.contains(&line.row.key));
+        for line in &mut gone {
             line.gone += 1;
-            line.row.row.ended = true;
-            keep && line.gone <= FADES && !here.contains(&line.row.key)
-        });
+            if line.gone == 1 {
+                Arc::make_mut(&mut line.row).row.ended = true;
+            }
+        }
         drop(here);
         self.lines = rows.into_iter().map(|row| Line { row, gone: 0 }).collect();
         self.lines.extend(gone);
@@ -173,9 +174,4 @@ fn matches(row: &Row, wanted: &str) -> bool {
         || has(place(&row.row))
         || has(row.row.mechanism.name())
         || ids.iter().any(|id| *id != 0 && id.to_string() == wanted)
-}
-
-/// The utilisation of a row in the latest windows, oldest first.
-pub fn trend(history: &History, key: &RowKey) -> Vec<Option<f64>> {
-    history.of(key).map(|past| past.utilization.iter().copied().collect()).unwrap_or_default()
 }

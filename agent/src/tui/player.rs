@@ -117,7 +117,7 @@ impl Player {
             }
         }
         self.at += 1;
-        let mut window = self.replay.window();
+        let mut window = self.replay.samples();
         (self.filter)(&mut window);
         let times = (self.replay.started_at(), self.replay.now());
         let unseen = Unseen { missed: self.replay.missed(), damaged: self.replay.damaged() };

@@ -9,11 +9,14 @@ use super::frame::{Frame, Own};
 use crate::{
     model::Window,
     reactor::Watch,
-    report::build::{Origin, Unseen},
+    report::{
+        build::{Origin, Unseen},
+        group::Sample,
+    },
 };
 
 /// Leaves out of a window what the probes could not.
-pub type Filter = Box<dyn Fn(&mut Window)>;
+pub type Filter = Box<dyn Fn(&mut Window<Sample>)>;
 
 /// The probes, and what is needed to make frames of their windows.
 pub struct Live {
@@ -39,7 +42,7 @@ impl Live {
     /// The probes cannot be read.
     pub fn frame(&mut self) -> Result<Frame> {
         self.watch.sample()?;
-        let mut window = self.watch.window();
+        let mut window = self.watch.samples();
         self.watch.begin();
         (self.filter)(&mut window);
         let now = SystemTime::now();

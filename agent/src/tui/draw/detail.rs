@@ -101,13 +101,14 @@ fn identity(page: &mut Page, app: &App, row: &Row) {
 }
 
 fn heat_maps(page: &mut Page, app: &App, row: &Row) {
-    let past = app.history.of(&row.key).cloned().unwrap_or_default();
+    let past = [app.history.wait(&row.key), app.history.busy(&row.key)];
+    let [waits, busy] = past.each_ref().map(Vec::len);
     let titles = [
-        format!("Wait time over the latest {} windows", past.wait.len()),
-        format!("Busy time over the latest {} windows", past.busy.len()),
+        format!("Wait time over the latest {waits} windows"),
+        format!("Busy time over the latest {busy} windows"),
     ];
     page.blocks(titles, |i, width| {
-        let lines = heat::map(if i == 0 { &past.wait } else { &past.busy }, width);
+        let lines = heat::map(past.get(i).map_or(&[], Vec::as_slice), width);
         if lines.is_empty() { vec!["none".to_owned()] } else { lines }
     });
 }
@@ -123,7 +124,16 @@ fn histograms(page: &mut Page, row: &Row) {
 fn figures(page: &mut Page, frame: &Frame, row: &LoopRow) {
     page.title("Figures of this window");
     let wait = &row.wait_seconds;
-    page.fact("wait", format!("p50 {}  p90 {}  p99 {}  max {}", time(wait.p50), time(wait.p90), time(wait.p99), time(wait.max)));
+    page.fact(
+        "wait",
+        format!(
+            "p50 {}  p90 {}  p99 {}  max {}",
+            time(wait.p50),
+            time(wait.p90),
+            time(wait.p99),
+            time(wait.max)
+        ),
+    );
     page.fact(
         "busy",
         format!(
@@ -162,8 +172,12 @@ fn figures(page: &mut Page, frame: &Frame, row: &LoopRow) {
     ];
     page.fact("time-outs", mix(&timeouts, row.waits));
     let late = row.overrun_seconds.unwrap_or_default();
-    page.fact("overrun", format!("p99 {}  max {} of {}", time(late.p99), time(late.max), units::count(late.count)));
-    let backlog = row.backlog.map(|b| format!("p50 {}  p99 {}  max {}", count(b.p50), count(b.p99), count(b.max)));
+    page.fact(
+        "overrun",
+        format!("p99 {}  max {} of {}", time(late.p99), time(late.max), units::count(late.count)),
+    );
+    let backlog =
+        row.backlog.map(|b| format!("p50 {}  p99 {}  max {}", count(b.p50), count(b.p99), count(b.max)));
     let requeued = row.requeued.map(|r| format!("  of them delivered before: p99 {}", count(r.p99)));
     page.fact("backlog", format!("{}{}", or_none(backlog), requeued.unwrap_or_default()));
     if let Some(nfds) = &row.nfds {
@@ -198,7 +212,13 @@ fn instance(page: &mut Page, frame: &Frame, row: &InstanceRow) {
     let failed = ctl.errors.values().sum::<u64>();
     page.fact(
         "epoll_ctl/s",
-        format!("add {}  mod {}  del {}  failed {}", rate(ctl.add), rate(ctl.r#mod), rate(ctl.del), rate(failed)),
+        format!(
+            "add {}  mod {}  del {}  failed {}",
+            rate(ctl.add),
+            rate(ctl.r#mod),
+            rate(ctl.del),
+            rate(failed)
+        ),
     );
     let watched = row.watched.map(|w| {
         format!(
@@ -208,9 +228,10 @@ fn instance(page: &mut Page, frame: &Frame, row: &InstanceRow) {
     });
     page.fact("watched", or_none(watched));
     page.fact("depth", or_none(row.depth.map(|depth| depth.to_string())));
-    let listeners = row.listeners.as_ref().map(|listeners| {
-        listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")
-    });
+    let listeners = row
+        .listeners
+        .as_ref()
+        .map(|listeners| listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join("  "));
     page.fact("listeners", or_none(listeners.filter(|text| !text.is_empty())));
 }
 
@@ -220,7 +241,7 @@ fn relatives(page: &mut Page, app: &App, row: &Row) {
     let figures = &row.row;
     let of_process = |other: &&Row| other.row.pid == figures.pid && other.key != row.key;
     let of_program = |other: &&Row| other.row.comm == figures.comm && other.row.pid != figures.pid;
-    let all = || app.list.lines().iter().map(|line| &line.row);
+    let all = || app.list.lines().iter().map(|line| line.row.as_ref());
     for (title, rows) in [
         ("Other rows of this process", all().filter(of_process).collect::<Vec<_>>()),
         ("Other processes of this name", all().filter(of_program).collect()),

@@ -11,7 +11,10 @@ use crate::{
 /// At most three lines; where there is less room, the first ones count.
 pub fn lines(app: &App, pen: Pen, width: usize) -> Vec<Line<'static>> {
     let Some(frame) = app.frame() else {
-        return vec![pen.line("loopscope top", Tone::Title), pen.line("waiting for the first window", Tone::Faint)];
+        return vec![
+            pen.line("loopscope top", Tone::Title),
+            pen.line("waiting for the first window", Tone::Faint),
+        ];
     };
     vec![title(app, frame, pen, width), sums(app, frame, pen), settings(app, frame, pen, width)]
 }
@@ -31,7 +34,9 @@ fn title(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
     );
     let narrow = format!("  {}  {clock}", head.host);
     let room = width.saturating_sub(13 + text::width(&flags) + 2);
-    spans.push(pen.span(if text::width(&wide) <= room { wide } else { text::cut(&narrow, room) }, Tone::Plain));
+    spans.push(
+        pen.span(if text::width(&wide) <= room { wide } else { text::cut(&narrow, room) }, Tone::Plain),
+    );
     if !flags.is_empty() {
         spans.push(pen.span("  ", Tone::Plain));
         spans.push(pen.span(flags, Tone::Cursor));

@@ -1,7 +1,5 @@
 //! Heat maps and histograms of times as text: a row per power of two, darker where there was more.
 
-use std::collections::VecDeque;
-
 use crate::report::{
     group::{Octaves, octave_bound},
     units,
@@ -33,7 +31,7 @@ fn count(octaves: &Octaves, row: usize, last: bool) -> u64 {
 }
 
 /// A heat map over the latest windows, the newest at the right, in at most `width` columns.
-pub fn map(past: &VecDeque<Octaves>, width: usize) -> Vec<String> {
+pub fn map(past: &[Octaves], width: usize) -> Vec<String> {
     let shown = width.saturating_sub(LABEL + 1).min(past.len());
     let latest = || past.iter().skip(past.len() - shown);
     let rows = rows(latest());
@@ -65,7 +63,12 @@ pub fn histogram(octaves: &Octaves, width: usize) -> Vec<String> {
     let lines = rows.iter().enumerate().map(|(i, row)| {
         let count = count(octaves, *row, i == last);
         let bar = units::bar(count as f64 / most.max(1) as f64, room);
-        format!("{:>LABEL$} {:>5} {}", units::seconds(octave_bound(*row)), units::count(count), bar.trim_end())
+        format!(
+            "{:>LABEL$} {:>5} {}",
+            units::seconds(octave_bound(*row)),
+            units::count(count),
+            bar.trim_end()
+        )
     });
     lines.collect()
 }

@@ -45,7 +45,8 @@ pub fn draw(app: &App, popup: &Popup, pen: Pen, area: Rect, buffer: &mut Buffer)
     };
     let mut drawn = vec![pen.line(rule("┌", "┐", title), Tone::Title)];
     let rows = tall.saturating_sub(2);
-    let first = if is_help { at.min(lines.len().saturating_sub(rows)) } else { (at + 1).saturating_sub(rows) };
+    let first =
+        if is_help { at.min(lines.len().saturating_sub(rows)) } else { (at + 1).saturating_sub(rows) };
     for (i, line) in lines.iter().enumerate().skip(first).take(rows) {
         let text = cut(&format!(" {line}"), inner);
         let text = format!("│{text}{}│", " ".repeat(inner - width(&text)));
@@ -79,7 +80,9 @@ fn sorts(app: &App) -> Vec<String> {
 fn columns(app: &App) -> Vec<String> {
     let mark = |i: usize| if app.hidden >> i & 1 == 0 { 'x' } else { ' ' };
     let columns = COLUMNS.iter().enumerate();
-    columns.map(|(i, column)| format!("[{}] {:<11}  {}", mark(i), column.head.header, column.meaning)).collect()
+    columns
+        .map(|(i, column)| format!("[{}] {:<11}  {}", mark(i), column.head.header, column.meaning))
+        .collect()
 }
 
 /// The keys that have a word, as many as fit, and where the cursor is.

@@ -58,7 +58,7 @@ fn row(
     room: usize,
 ) -> Line<'static> {
     let shows_trend = fitted.iter().any(|(i, _)| COLUMNS.get(*i).is_some_and(|column| column.width == TREND));
-    let trend = if shows_trend { list::trend(&app.history, &line.row.key) } else { Vec::new() };
+    let trend = if shows_trend { app.history.utilization(&line.row.key) } else { Vec::new() };
     let cell = Cell { row: &line.row, frame, grouping: app.settings.grouping, trend: &trend };
     let text = pad(fitted, room, |i| COLUMNS.get(i).map_or(String::new(), |column| (column.cell)(&cell)));
     let tone = match &line.row.row {

@@ -34,7 +34,10 @@ fn the_sort_menu_takes_any_column() {
     type_in(&mut app, "skk");
     assert_eq!(app.popup, Some(Popup::Sort(UTIL - 2)));
     app.on_key(Key::Enter);
-    assert_eq!((names(&app), app.popup.clone()), (vec!["nginx".into(), "node".into(), "redis-server".into()], None));
+    assert_eq!(
+        (names(&app), app.popup.clone()),
+        (vec!["nginx".into(), "node".into(), "redis-server".into()], None)
+    );
 }
 
 #[test]
@@ -164,8 +167,21 @@ fn groups_add_up() {
 #[test]
 fn no_keys_whatever_break_it() {
     let all = [
-        Key::Enter, Key::Esc, Key::Tab, Key::Backspace, Key::Up, Key::Down, Key::Left, Key::Right, Key::PageUp,
-        Key::PageDown, Key::Home, Key::End, Key::Ctrl('l'), Key::Ctrl('z'), Key::Ctrl('u'),
+        Key::Enter,
+        Key::Esc,
+        Key::Tab,
+        Key::Backspace,
+        Key::Up,
+        Key::Down,
+        Key::Left,
+        Key::Right,
+        Key::PageUp,
+        Key::PageDown,
+        Key::Home,
+        Key::End,
+        Key::Ctrl('l'),
+        Key::Ctrl('z'),
+        Key::Ctrl('u'),
     ];
     let letters = "q?/srgcf+-jk hG.,[]tx9".chars().map(Key::Char);
     let keys: Vec<Key> = all.into_iter().chain(letters).collect();

@@ -100,9 +100,14 @@ fn one_row_in_full() {
 
 #[test]
 fn what_lies_over_the_table() {
-    for (name, keys) in
-        [("help", "?"), ("sort", "s"), ("columns", "cjjj "), ("filter", "/ngi"), ("frozen", "f"), ("reversed", "r")]
-    {
+    for (name, keys) in [
+        ("help", "?"),
+        ("sort", "s"),
+        ("columns", "cjjj "),
+        ("filter", "/ngi"),
+        ("frozen", "f"),
+        ("reversed", "r"),
+    ] {
         let mut app = after(&mut usual(), 3);
         type_in(&mut app, keys);
         check(name, &mut app);
@@ -114,8 +119,7 @@ fn the_end_of_a_replay() {
     let mut app = App::new(Settings { replay: true, ..app().settings });
     let mut world = usual();
     (0..3).for_each(|_| app.on_frame(world.second()));
-    app.progress =
-        Some(Progress { position: 60.0, length: 60.0, paused: false, speed: 4.0, ended: true });
+    app.progress = Some(Progress { position: 60.0, length: 60.0, paused: false, speed: 4.0, ended: true });
     check("replay-end", &mut app);
     type_in(&mut app, "t12:0");
     check("replay-seek", &mut app);

@@ -18,6 +18,7 @@ use crate::{
     model::Model,
     report::{
         build::{Origin, Unseen},
+        group::Sample,
         host::Host,
     },
     tui::frame::{Frame, Own},
@@ -56,12 +57,8 @@ impl World {
 
     /// With a thread on an epoll instance of its own.
     pub fn with(mut self, comm: &'static str, tid: u32, pace: (u64, u64, u32)) -> World {
-        let looped = Loop {
-            waitable: 0xffff_8880_0000_0000 + u64::from(tid) * 256,
-            fd: 5,
-            asked: 64,
-            ..Loop::EMPTY
-        };
+        let looped =
+            Loop { waitable: 0xffff_8880_0000_0000 + u64::from(tid) * 256, fd: 5, asked: 64, ..Loop::EMPTY };
         self.loopers.push(Looper { comm, tid, looped, pace });
         self
     }
@@ -97,7 +94,7 @@ impl World {
         let now = self.now_ns;
         let records = self.loopers.iter_mut().map(|looper| looper.second(now, window)).collect();
         self.pass(records);
-        let window = self.model.window();
+        let window = self.model.window_of(Sample::new);
         self.model.begin();
         let end = UNIX_EPOCH + Duration::from_nanos(1_800_000_000 * S + self.now_ns);
         let own = Own { cpu_seconds: Some(0.012), cpus: 2 };
@@ -164,7 +161,8 @@ impl Looper {
 }
 
 fn origin() -> Origin {
-    let attached = |probe| ProbeState { probe, attempts: vec![Attempt { backend: "tracepoint", error: None }] };
+    let attached =
+        |probe| ProbeState { probe, attempts: vec![Attempt { backend: "tracepoint", error: None }] };
     Origin {
         host: Host { name: "web-1".to_owned(), kernel: "6.18.2".to_owned(), arch: "x86_64".to_owned() },
         version: "0.1.0".to_owned(),
