@@ -1,4 +1,5 @@
 //! Recordings of a live host: a replay says what was seen, and what is left when the recorder ends badly.
+#![cfg(test)]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! `loopscope top` in a real terminal: started in tmux on a live workload, typed at, looked at, stopped and resized.
 //!
 //! The tmux server is one of its own, by a socket in a folder of its own, and ends with the test.
+#![cfg(test)]
 
 mod common;
 
@@ -11,6 +12,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::process::Signal;
 
 use common::{Workload, cannot_run, require_bpf, until};
 
@@ -164,8 +167,12 @@ fn the_terminal_is_given_back_on_a_stop_and_on_a_signal() {
         return;
     }
     let pane = Pane::start("signals", 100, 30);
-    pane.run(&top(""));
-    pane.shows(&["loopscope top", "loopscope "]);
+    let file = pane.folder.join("pid");
+    pane.run(&format!("sh -c 'echo $$ > {}; exec {}'", file.display(), top("")));
+    pane.shows(&["loopscope top", "q quit"]);
+    let pid = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
     pane.keys(&["C-z"]);
     until("it is stopped", || !pane.is_taken() && pane.screen().contains("Stopped"));
     pane.is_given_back();
@@ -173,13 +180,11 @@ fn the_terminal_is_given_back_on_a_stop_and_on_a_signal() {
     pane.shows(&["loopscope top", "q quit"]);
     assert!(pane.is_taken());
     // The same by signals from elsewhere, and in the end a deadly one.
-    pane.keys(&["C-z"]);
-    until("it is stopped", || !pane.is_taken());
-    pane.run("clear; (sleep 1; kill -TSTP %1; sleep 1; kill -CONT %1) & fg %1");
+    signal(Signal::TSTP);
+    until("it is stopped", || !pane.is_taken() && pane.screen().contains("Stopped"));
+    pane.run("fg");
     pane.shows(&["loopscope top", "q quit"]);
-    until("it is stopped", || !pane.is_taken());
-    pane.run("clear; (sleep 1; kill -TERM $(jobs -p %1)) & fg %1");
-    pane.shows(&["loopscope top", "q quit"]);
+    signal(Signal::TERM);
     pane.is_given_back();
     pane.run(&top("< /dev/null; echo code $?"));
     pane.shows(&["top needs a terminal", "code 1"]);

@@ -109,27 +109,6 @@ impl Totals {
         self.busy_ns += new.busy_ns.wrapping_sub(old.busy_ns);
     }
 
-    /// What was added since `base` was a copy of this.
-    #[must_use]
-    pub fn since(&self, base: &Totals) -> Totals {
-        let mut window = self.clone();
-        subtract(&mut window.results, &base.results);
-        subtract(&mut window.timeouts, &base.timeouts);
-        subtract(&mut window.wait, &base.wait);
-        subtract(&mut window.busy, &base.busy);
-        subtract(&mut window.events_per_wait, &base.events_per_wait);
-        subtract(&mut window.overrun, &base.overrun);
-        subtract(&mut window.nfds_per_wait, &base.nfds_per_wait);
-        subtract(&mut window.bytes, &base.bytes);
-        window.overrun_ns -= base.overrun_ns.min(window.overrun_ns);
-        window.nfds -= base.nfds.min(window.nfds);
-        window.saturated -= base.saturated.min(window.saturated);
-        window.events -= base.events.min(window.events);
-        window.wait_ns -= base.wait_ns.min(window.wait_ns);
-        window.busy_ns -= base.busy_ns.min(window.busy_ns);
-        window
-    }
-
     /// Every count in a fixed order.
     fn counts_mut(&mut self) -> impl Iterator<Item = &mut u64> {
         let Totals {
@@ -267,7 +246,7 @@ impl CtlTotals {
         }
     }
 
-    /// As [`Totals::since`].
+    /// What was added since `base` was a copy of this.
     #[must_use]
     pub fn since(&self, base: &CtlTotals) -> CtlTotals {
         let mut window = self.clone();
