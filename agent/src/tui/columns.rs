@@ -65,7 +65,11 @@ const fn right(header: &'static str, rank: u8) -> Head {
 /// The column that takes what room is left: its place in [`COLUMNS`], and how wide it may grow.
 pub const NAME: usize = 2;
 /// The widest name.
-pub const NAME_MAX: usize = 32;
+const NAME_MAX: usize = 32;
+/// From this width of the terminal on, names get more room before columns of little importance get any.
+const ROOMY: usize = 100;
+/// How much more.
+const NAME_EXTRA: usize = 8;
 /// The place of the utilisation, by which rows are sorted at first.
 pub const UTIL: usize = 4;
 /// The columns of the sparkline.
@@ -285,13 +289,14 @@ pub fn fit(room: usize, hidden: u32) -> Vec<(usize, usize)> {
     let mut shown: Vec<(usize, usize)> = Vec::new();
     for i in by_rank {
         let Some(column) = COLUMNS.get(i) else { continue };
+        let width = column.width + if i == NAME && room >= ROOMY { NAME_EXTRA } else { 0 };
         // The gap of one column is part of it.
-        match left.checked_sub(column.width + 1) {
+        match left.checked_sub(width + 1) {
             Some(rest) => left = rest,
             None if column.head.rank == 0 => left = 0,
             None => break,
         }
-        shown.push((i, column.width));
+        shown.push((i, width));
     }
     shown.sort_unstable();
     if let Some((_, width)) = shown.iter_mut().find(|(i, _)| *i == NAME) {
