@@ -16,6 +16,7 @@ fn run() -> Result<ExitCode, Failure> {
         Command::Report(args) => return cli::report::run(&args),
         Command::Top(args) => cli::top::run(&args),
         Command::Record(args) => cli::record::run(&args),
+        Command::Compare(args) => cli::compare::run(&args),
         Command::Agent(args) => cli::agent::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Completions { shell } => output::write(|out| generate::completions(shell, out)),

@@ -14,7 +14,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::{Failure, duration};
 use crate::{
-    report::{Format, group::Grouping},
+    report::{Format, expect::Condition, group::Grouping},
     tui::columns,
 };
 
@@ -60,6 +60,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Show what this kernel allows: each probe, the way it is attached, and what is lost without it
     Check(CheckArgs),
+    /// Show what differs between two reports or recordings
+    Compare(CompareArgs),
     /// Serve what every event loop does as metrics, for Prometheus
     Agent(AgentArgs),
     /// Print the completion script of a shell
@@ -84,6 +86,7 @@ pub enum Command {
   loopscope report --cgroup /system.slice --format json | jq '.loops[] | select(.utilization > 0.8)'
   loopscope report --duration 500ms --format csv > loops.csv
   loopscope report -- ./server --once               a command and its children, until it ends
+  loopscope report --fail-if 'busy_seconds.p99 > 50ms'
   loopscope report --replay night.loopscope         a recording, without root
 
 A filter that is given several times takes any of its values; different filters must all match.
@@ -96,6 +99,10 @@ pub struct ReportArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// Exit with 1, and name the rows, where one meets this condition: a field of --format csv, > >= < <= == or !=, and a
+    /// number with a unit; repeatable
+    #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
+    pub fail_if: Vec<Condition>,
     /// Keep what is seen in this file, as record does
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
@@ -162,6 +169,7 @@ pub struct TopArgs {
   loopscope record -o night.loopscope --duration 8h --max-size 500M
   loopscope record -o shop.loopscope --redact --pid 812
   loopscope top --replay night.loopscope
+  loopscope report --fail-if 'busy_seconds.p99 > 50ms'
   loopscope report --replay night.loopscope
 
 Prints 'watching' on stderr as soon as every probe is attached; Ctrl-C ends it. What was written stays readable if it is
@@ -189,6 +197,45 @@ pub struct RecordArgs {
     /// How to reach the kernel.
     #[command(flatten)]
     pub kernel: Kernel,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope compare before.loopscope after.loopscope
+  loopscope compare monday.json tuesday.json --format json
+
+Takes recordings, and what report --format json printed. Programs are matched by name; what differs by less than a bucket
+of the histograms (19 %) is taken as the same. Recordings compare better: their histograms can be added up.")]
+pub struct CompareArgs {
+    /// The first
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The second
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TableOrJson,
+}
+
+/// The forms of a comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TableOrJson {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
+}
+
+impl From<TableOrJson> for Format {
+    fn from(form: TableOrJson) -> Format {
+        match form {
+            TableOrJson::Table => Format::Table,
+            TableOrJson::Json => Format::Json,
+        }
+    }
 }
 
 /// Arguments of `agent`.

@@ -2,12 +2,13 @@
 //! ([`failure`]).
 //!
 //! Help, completions and the man page ([`generate`]) all come from the one definition. A file per command ([`top`],
-//! [`report`], [`record`], [`agent`], [`check`]) puts the parts together; bad input is refused before anything is started.
+//! [`report`], [`record`], [`compare`], [`agent`], [`check`]) puts the parts together; bad input is refused before anything is started.
 
 pub mod agent;
 pub mod args;
 pub mod check;
 mod child;
+pub mod compare;
 pub mod duration;
 pub mod failure;
 pub mod generate;
@@ -22,7 +23,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser};
 
 pub use args::{
-    AgentArgs, Backend, CheckArgs, Cli, Command, Filters, Kernel, ProbeLog, RecordArgs, ReportArgs, TopArgs,
+    AgentArgs, Backend, CheckArgs, Cli, Command, CompareArgs, Filters, Kernel, ProbeLog, RecordArgs,
+    ReportArgs, TopArgs,
 };
 pub use failure::{Failure, finish};
 

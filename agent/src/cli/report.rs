@@ -57,7 +57,7 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let recorded = record::finish(&mut watch);
     let width = terminal_width();
     output::write(|out| report::write(&report, args.format, width, out))?;
-    recorded.map(|_| ExitCode::from(code))
+    recorded.map(|_| if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::from(code) })
 }
 
 /// Loads and attaches; a main job that cannot be done is an error.
@@ -213,7 +213,17 @@ fn replay(args: &ReportArgs, path: &Path) -> Result<ExitCode, Failure> {
     let unseen = Unseen { missed: replay.missed(), damaged: replay.damaged() };
     let report = build::report(&window, &replay.origin(), unseen, replay.started_at());
     output::write(|out| report::write(&report, args.format, terminal_width(), out))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whether a row meets a condition of --fail-if; names those that do.
+fn fails(args: &ReportArgs, report: &Report) -> bool {
+    let failures: Vec<String> =
+        args.fail_if.iter().flat_map(|condition| condition.failures(&report.loops)).collect();
+    for failure in &failures {
+        eprintln!("loopscope: failed: {}", report::text::one_line(failure));
+    }
+    !failures.is_empty()
 }
 
 /// Columns of the terminal on stdout; None where there is none.

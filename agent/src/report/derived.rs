@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use super::document::{Counts, Ctl, InstanceRow, LoopRow, Lost, Report};
+use super::document::{Counts, Ctl, InstanceRow, LoopRow, Lost, Report, Seconds};
 
 impl Report {
     /// `count` per second of the window; 0 for a window without length.
@@ -128,6 +128,58 @@ impl InstanceRow {
     pub fn by_calls(a: &Self, b: &Self) -> Ordering {
         b.ctl.calls().cmp(&a.ctl.calls()).then_with(|| a.instance.cmp(&b.instance))
     }
+}
+
+impl LoopRow {
+    /// Takes another row of the same program in, as far as rows tell: counts and times add up; of quantiles, which
+    /// cannot be added, the greater one stays.
+    pub fn add(&mut self, other: &Self) {
+        self.waits += other.waits;
+        self.events += other.events;
+        self.saturated += other.saturated;
+        self.wait_seconds.worst(&other.wait_seconds);
+        match (&mut self.busy_seconds, &other.busy_seconds) {
+            (Some(busy), Some(other)) => busy.worst(other),
+            (busy @ None, Some(other)) => *busy = Some(*other),
+            (_, None) => {}
+        }
+        if let (Some(late), Some(other)) = (&mut self.overrun_seconds, &other.overrun_seconds) {
+            late.worst(other);
+        }
+        if let Some(more) = other.time.busy {
+            // Without a busy time of its own, what it waited says nothing of a loop.
+            self.time.wait = other.time.wait + if self.time.busy.is_some() { self.time.wait } else { 0.0 };
+            self.time.busy = Some(self.time.busy.unwrap_or(0.0) + more);
+        }
+        self.utilization =
+            self.time.busy.and_then(|busy| fraction(busy, busy + self.time.wait)).or(self.utilization);
+    }
+}
+
+impl Seconds {
+    /// Adds what can be added, and takes the greater of what cannot.
+    fn worst(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        for (own, other) in [
+            (&mut self.p50, other.p50),
+            (&mut self.p90, other.p90),
+            (&mut self.p99, other.p99),
+            (&mut self.max, other.max),
+        ] {
+            // None is below every number.
+            *own = if other > *own { other } else { *own };
+        }
+    }
+}
+
+/// How many times `before` `after` is; None where there was nothing.
+pub fn ratio(before: f64, after: f64) -> Option<f64> {
+    (before > 0.0).then(|| after / before)
+}
+
+fn fraction(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
 }
 
 /// A part of a whole; None of nothing.

@@ -26,6 +26,9 @@ pub enum Grouping {
     Thread,
     /// By process
     Process,
+    /// By the name of the process: what two hosts, or two days, have in common
+    #[value(skip)]
+    Program,
     /// By container; outside of one by unit, else by control group
     Container,
 }
@@ -36,6 +39,7 @@ impl Grouping {
         match self {
             Grouping::Thread => "threads",
             Grouping::Process => "processes",
+            Grouping::Program => "programs",
             Grouping::Container => "containers",
         }
     }
@@ -46,7 +50,7 @@ impl Grouping {
         match self {
             Grouping::Thread => Grouping::Process,
             Grouping::Process => Grouping::Container,
-            Grouping::Container => Grouping::Thread,
+            Grouping::Program | Grouping::Container => Grouping::Thread,
         }
     }
 }
@@ -54,7 +58,7 @@ impl Grouping {
 /// What a row stands for, the same from window to window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey {
-    /// Container, unit or control group; empty in the other groupings.
+    /// Container, unit, control group or program; empty where rows are threads or processes.
     pub container: String,
     /// Process; 0 where rows are containers.
     pub pid: u32,
@@ -140,6 +144,7 @@ fn key(grouping: Grouping, row: &LoopRow) -> RowKey {
     match grouping {
         Grouping::Thread => RowKey { pid: row.pid, tid: row.tid, instance: row.instance.unwrap_or(0), ..key },
         Grouping::Process => RowKey { pid: row.pid, ..key },
+        Grouping::Program => RowKey { container: row.comm.clone(), ..key },
         Grouping::Container => RowKey { container: place(row).to_owned(), ..key },
     }
 }

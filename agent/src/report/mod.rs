@@ -7,9 +7,11 @@
 pub mod build;
 pub mod check;
 pub mod columns;
+pub mod compare;
 pub mod csv;
 pub mod derived;
 pub mod document;
+pub mod expect;
 pub mod grid;
 pub mod group;
 pub mod host;

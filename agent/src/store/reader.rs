@@ -56,6 +56,12 @@ impl Recording {
         Ok(recording)
     }
 
+    /// Whether a file begins as a recording does.
+    pub fn is_one(path: &Path) -> bool {
+        let mut begin = [0; format::MAGIC.len()];
+        File::open(path).is_ok_and(|file| file.read_exact_at(&mut begin, 0).is_ok() && begin == format::MAGIC)
+    }
+
     /// Finds the frames between two places, as far as they are there.
     fn find(&mut self, mut at: u64, size: u64) -> io::Result<()> {
         let mut bytes = [0; FRAME_HEAD];

@@ -240,7 +240,7 @@ fn name(cell: &Cell) -> String {
     let name = match cell.grouping {
         Grouping::Thread => return crate::report::columns::name(cell.figures()),
         Grouping::Process => &cell.figures().comm,
-        Grouping::Container => &cell.row.key.container,
+        Grouping::Program | Grouping::Container => &cell.row.key.container,
     };
     let name = if name.is_empty() { "(no name)" } else { name };
     if cell.row.members > 1 { format!("{name} x{}", cell.row.members) } else { name.to_owned() }
