@@ -9,8 +9,8 @@ use core::ptr;
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::error;
 use loopscope_probe::{
-    CTL_ERRNO_COLUMNS, CTL_ERRNOS, CTL_FLAG_BITS, CTL_SLOTS, Ctl, CtlTask, ctl_errno, ctl_op, lost, probe,
-    reason, waitable,
+    CTL_ERRNO_COLUMNS, CTL_ERRNOS, CTL_FLAG_BITS, CTL_SLOTS, Ctl, CtlTask, ctl_errno, ctl_op, histogram,
+    lost, probe, reason, waitable,
 };
 
 use crate::{
@@ -34,10 +34,9 @@ pub fn exit<C: EbpfContext>(ctx: &C, ret: i64) {
     };
     let registers = kernel::registers(task);
     let fd = kernel::field::<u64>(registers, &REGS_ARG0) as i32;
-    let op = match kernel::field::<u64>(registers, &REGS_ARG1) as u32 as usize {
-        op @ ctl_op::ADD..=ctl_op::MOD => op,
-        _ => ctl_op::OTHER,
-    };
+    let op = u64::from(kernel::field::<u64>(registers, &REGS_ARG1) as u32);
+    // ADD to MOD, else OTHER, which is 0; by arithmetic, since each branch doubles the paths to verify.
+    let op = (op & histogram::above(ctl_op::MOD as u64 + 1, op).wrapping_neg()) as usize;
     let event: u64 = kernel::field(registers, &REGS_ARG3);
     let mut file = instance::file(task, fd);
     if file == 0 || (ret < 0 && !instance::is_epoll(file)) {

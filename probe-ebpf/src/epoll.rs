@@ -16,15 +16,16 @@ pub fn enter<C: EbpfContext>(ctx: &C, probe: usize, [epfd, maxevents, timeout]: 
     let Some(record) = wait::record(ctx, task) else {
         return;
     };
+    // Before the time-out, whose kinds are paths on which the verifier would look up the same types again.
+    let waitable = match instance::file(task, epfd as i32) {
+        0 => waitable::NO_INSTANCE,
+        file => file,
+    };
     let timeout = match probe {
         probe::EPOLL_PWAIT2 => Timeout::at(timeout, Timeout::NANOS),
         _ => Timeout::millis(timeout as i32),
     };
     let call = call(epfd, maxevents, timeout);
-    let waitable = match instance::file(task, call.fd) {
-        0 => waitable::NO_INSTANCE,
-        file => file,
-    };
     wait::enter(task, record, &call, waitable);
 }
 

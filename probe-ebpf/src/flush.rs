@@ -35,13 +35,14 @@ static NO_WAIT: Wait = Wait {
 #[inline(always)]
 pub fn exit<C: EbpfContext>(ctx: &C, task: TaskPtr) {
     counters::run(probe::TASK_EXIT);
+    // Its files are still there (kernel/exit.c).
+    let table = instance::table(task);
     wait::interrupt(ctx, task);
     if let Some(record) = TASKS.get(task) {
         // A thread may have been renamed since its first wait.
         record.comm = kernel::process_comm(task);
         record.thread = kernel::comm(task);
-        // Its files are still there (kernel/exit.c). What was closed before is not busy until now.
-        let table = instance::table(task);
+        // What was closed before is not busy until now.
         let first = &mut record.first;
         first.closed = table.closed(first.fd, first.waitable, first.generation);
         if let Some(more) = MORE.get(task) {

@@ -140,6 +140,14 @@ pub struct Loop {
     pub bytes_in: u64,
     /// Bytes of descriptor sets that the kernel copied out (poll and select).
     pub bytes_out: u64,
+    /// Sum of the ready list's lengths at the entries of waits (epoll).
+    pub backlog: u64,
+    /// Longest ready list.
+    pub backlog_max: Max,
+    /// Of [`Loop::backlog`], what the loop's wait before had delivered and the kernel had put back.
+    pub requeued: u64,
+    /// Most of that.
+    pub requeued_max: Max,
     /// The reader's window ([`Task::window`]) in which this slot was last written.
     pub window: u32,
     /// The one before it in which it was written.
@@ -162,6 +170,14 @@ pub struct Loop {
     pub streak: u32,
     /// Highest descriptor seen in the sets of select, plus 1; 0 while none was.
     pub highest: u32,
+    /// Ready lists that were longer than the walk.
+    pub truncated: u32,
+    /// Entries that the last wait left in the ready list; of the probes only.
+    pub requeues: u32,
+    /// Waits that leave the ready list alone from here on; of the probes only.
+    pub sparse: u32,
+    /// Padding.
+    pub _unused: u32,
     /// Waits by [`result`].
     pub results: [u32; result::NAMES.len()],
     /// Waits by [`timeout`].
@@ -178,6 +194,10 @@ pub struct Loop {
     pub overrun: [u32; TIME_BUCKETS],
     /// nfds of poll or select (waits that did not fail), by [`histogram::count_bucket`].
     pub nfds_per_wait: [u32; COUNT_BUCKETS],
+    /// Lengths of ready lists, by [`histogram::count_bucket`].
+    pub backlog_per_wait: [u32; COUNT_BUCKETS],
+    /// Their requeued entries, by [`histogram::count_bucket`].
+    pub requeued_per_wait: [u32; COUNT_BUCKETS],
 }
 
 impl Loop {
@@ -201,6 +221,10 @@ impl Loop {
         nfds_max: Max { current: 0, previous: 0 },
         bytes_in: 0,
         bytes_out: 0,
+        backlog: 0,
+        backlog_max: Max { current: 0, previous: 0 },
+        requeued: 0,
+        requeued_max: Max { current: 0, previous: 0 },
         scratch: 0,
         closed: 0,
         window: 0,
@@ -211,6 +235,10 @@ impl Loop {
         asked: 0,
         streak: 0,
         highest: 0,
+        truncated: 0,
+        requeues: 0,
+        sparse: 0,
+        _unused: 0,
         results: [0; result::NAMES.len()],
         timeouts: [0; timeout::NAMES.len()],
         saturated: 0,
@@ -219,6 +247,8 @@ impl Loop {
         events_per_wait: [0; COUNT_BUCKETS],
         overrun: [0; TIME_BUCKETS],
         nfds_per_wait: [0; COUNT_BUCKETS],
+        backlog_per_wait: [0; COUNT_BUCKETS],
+        requeued_per_wait: [0; COUNT_BUCKETS],
     };
 }
 
@@ -305,6 +335,9 @@ pub struct CtlTask {
     pub slots: [Ctl; CTL_SLOTS],
 }
 
+/// What stands in the programs for the number of the kernel function `bpf_rdonly_cast`.
+pub const RDONLY_CAST: u32 = 0x6c6f_6f70;
+
 /// Length of [`Counters::runs`]: a power of two above the number of [`probe`]s.
 pub const PROBE_COUNTERS: usize = 16;
 const _: () = assert!(probe::NAMES.len() <= PROBE_COUNTERS);
@@ -363,7 +396,8 @@ pub struct Record<T> {
 // needs beside them in the kernel, Task takes an allocation of 4 KB and CtlTask one of 2 KB.
 const _: () = assert!(size_of::<Wait>() == 80);
 const _: () = assert!(size_of::<Head>() == 80 + size_of::<Wait>());
-const _: () = assert!(size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 8 + 32 + 20 + 16 + 4 + 3 * 512 + 2 * 256);
+const _: () =
+    assert!(size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 48 + 8 + 32 + 16 + 20 + 16 + 4 + 3 * 512 + 4 * 256);
 const _: () = assert!(size_of::<Task>() == 80 + size_of::<Wait>() + size_of::<Loop>());
 const _: () = assert!(size_of::<Ctl>() == 16 + 16 + 16 + 16 + 256);
 const _: () = assert!(size_of::<CtlTask>() == 64 + CTL_SLOTS * size_of::<Ctl>());

@@ -8,6 +8,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod backlog;
 mod call;
 mod counters;
 mod ctl;

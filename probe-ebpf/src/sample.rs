@@ -12,7 +12,8 @@ use loopscope_probe::{
 };
 
 use crate::{
-    flush, instance,
+    flush,
+    instance::{self, Table},
     kernel::{self, CPUS, TaskIter, TaskPtr},
     storage::{COUNTERS, CTLS, MORE, Reader, TASKS, reader, sequence},
 };
@@ -39,18 +40,19 @@ pub fn show(ctx: *const TaskIter) {
         counters(seq, reader);
         return;
     }
+    let table = instance::table(task);
     if let Some(record) = TASKS.get(task) {
         record.window = reader.window;
-        loops(seq, reader, task, record);
+        loops(seq, reader, task, record, table);
     }
     if let Some(record) = CTLS.get(task) {
-        ctls(seq, reader, task, record);
+        ctls(seq, reader, record, table);
     }
 }
 
 /// Sends a thread's loops. A copy that met a writer in every try is left out: user space keeps what it had.
 #[inline(always)]
-fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Task) {
+fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Task, table: Table) {
     let more = MORE.get(task).map(|more| &*more);
     let mut now = 0;
     let whole = copy_whole(&raw mut record.sequence, || {
@@ -77,7 +79,6 @@ fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ta
     flush::waits(head, &reader.task);
     reader.head.now_ns = now;
     reader.head.window = reader.window as u32;
-    let table = instance::table(task);
     let first = &mut reader.task.first;
     first.closed = table.closed(first.fd, first.waitable, first.generation);
     write(seq, head);
@@ -98,7 +99,7 @@ fn loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ta
 
 /// Sends a thread's epoll_ctl calls, likewise.
 #[inline(always)]
-fn ctls(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut CtlTask) {
+fn ctls(seq: *mut seq_file, reader: &mut Reader, record: &mut CtlTask, table: Table) {
     let mut now = 0;
     let whole = copy_whole(&raw mut record.sequence, || {
         now = crate::wait::now();
@@ -110,7 +111,6 @@ fn ctls(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Ctl
     let head = &raw mut reader.head;
     flush::announce(head, kind::CTLS, size_of::<Record<Ctl>>(), reason::SAMPLE);
     flush::ctl(head, &reader.ctl);
-    let table = instance::table(task);
     reader.head.now_ns = now;
     reader.head.window = reader.window as u32;
     for i in 0..CTL_SLOTS {

@@ -8,9 +8,7 @@ use loopscope_probe::{Task, histogram, mechanism, probe, waitable};
 
 use crate::{
     call::{Call, Sets, Timeout},
-    counters, instance, kernel,
-    kernel::TaskPtr,
-    wait,
+    counters, instance, kernel, wait,
 };
 
 /// Longs of a full fd_set: FD_SETSIZE is 1024.
@@ -26,16 +24,17 @@ pub fn enter<C: EbpfContext>(ctx: &C, probe: usize, n: u64, sets: [u64; 3], time
     let Some(record) = wait::record(ctx, task) else {
         return;
     };
+    // First, as in `epoll`.
+    let size = instance::table(task).size;
     let unit = if probe == probe::SELECT { Timeout::MICROS } else { Timeout::NANOS };
-    let call = call(task, record, n, sets, Timeout::at(timeout, unit));
+    let call = call(size, record, n, sets, Timeout::at(timeout, unit));
     wait::enter(task, record, &call, waitable::SELECT);
 }
 
-/// The arguments, as they are noted.
+/// The arguments, as they are noted; `size` is that of the descriptor table.
 #[inline(always)]
-fn call(task: TaskPtr, record: &mut Task, n: u64, sets: [u64; 3], timeout: Timeout) -> Call {
+fn call(size: u32, record: &mut Task, n: u64, sets: [u64; 3], timeout: Timeout) -> Call {
     let n = if (n as i32) < 0 { 0 } else { n as u32 };
-    let size = instance::table(task).size;
     let scanned = if n < size { n } else { size };
     let given = u32::from(sets[0] != 0) + u32::from(sets[1] != 0) + u32::from(sets[2] != 0);
     let bytes = (scanned + 63) / 64 * 8 * given;

@@ -5,7 +5,7 @@ use core::ptr;
 
 use loopscope_probe::{
     LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait,
-    histogram::{COUNT_BUCKETS, TIME_BUCKETS, count_bucket, time_bucket},
+    histogram::{COUNT_BUCKETS, TIME_BUCKETS, above, count_bucket, time_bucket},
     lost, result, timeout, waitable,
 };
 
@@ -29,19 +29,28 @@ fn roll(looped: &mut Loop, window: u32) {
     }
     looped.previous_window = looped.window;
     looped.window = window;
-    let Loop { wait_max_ns, busy_max_ns, events_max, overrun_max_ns, nfds_max, .. } = looped;
-    for max in [wait_max_ns, busy_max_ns, events_max, overrun_max_ns, nfds_max] {
+    let Loop {
+        wait_max_ns,
+        busy_max_ns,
+        events_max,
+        overrun_max_ns,
+        nfds_max,
+        backlog_max,
+        requeued_max,
+        ..
+    } = looped;
+    for max in [wait_max_ns, busy_max_ns, events_max, overrun_max_ns, nfds_max, backlog_max, requeued_max] {
         max.previous = max.current;
         max.current = 0;
     }
 }
 
-/// Takes a value into a [`Max`].
+/// Takes a value into a [`Max`]; by arithmetic, since each branch doubles the paths to verify.
 #[inline(always)]
 fn raise(max: &mut Max, value: u64) {
-    if value > max.current {
-        max.current = value;
-    }
+    // All ones where the value is greater.
+    let greater = above(value, max.current).wrapping_neg();
+    max.current ^= (max.current ^ value) & greater;
 }
 
 /// Adds one to a bucket; `i` is below N by construction. The way over memory makes it unknown to the verifier: see
@@ -74,6 +83,19 @@ pub fn busy(looped: &mut Loop, now: u64, thread_wait_ns: u64, window: u32) {
     looped.busy_ns = looped.busy_ns.wrapping_add(duration);
     raise(&mut looped.busy_max_ns, duration);
     bucket::<TIME_BUCKETS>(&mut looped.busy, &mut looped.scratch, time_bucket(duration));
+}
+
+/// A ready list was found at a wait's entry, of which `requeued` were the last wait's. The busy time that ended there has
+/// begun the window of largest values.
+#[inline(always)]
+pub fn backlog(looped: &mut Loop, found: u32, requeued: u32, truncated: u32) {
+    looped.backlog = looped.backlog.wrapping_add(u64::from(found));
+    raise(&mut looped.backlog_max, u64::from(found));
+    bucket::<COUNT_BUCKETS>(&mut looped.backlog_per_wait, &mut looped.scratch, count_bucket(found));
+    looped.requeued = looped.requeued.wrapping_add(u64::from(requeued));
+    raise(&mut looped.requeued_max, u64::from(requeued));
+    bucket::<COUNT_BUCKETS>(&mut looped.requeued_per_wait, &mut looped.scratch, count_bucket(requeued));
+    looped.truncated = looped.truncated.wrapping_add(truncated);
 }
 
 /// Whether poll or select calls are a loop as this one begins; a gap that is too long starts the count anew.

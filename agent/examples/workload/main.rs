@@ -9,6 +9,7 @@ mod calls;
 mod ctl;
 mod instances;
 mod lives;
+mod ready;
 mod results;
 mod sets;
 mod tally;
@@ -77,6 +78,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "exec" => return lives::exec(n(0)?, n(1)?),
         "exec-thread" => return lives::exec_from_thread(n(0)?, n(1)?),
         "fork" => lives::fork(n(0)?)?,
+        "ready" => ready::run(n(0)?, n(1)?, n(2)?)?,
         "closed" => lives::closed(n(0)?)?,
         "busy" => timing::busy(n(0)?, n(1)?)?,
         "two" => timing::two(n(0)?)?,

@@ -334,6 +334,9 @@ pub struct Kernel {
     /// Print the probes' own diagnostics down to this level, on stderr
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
     pub probe_log: ProbeLog,
+    /// Do not measure the length of ready lists at the entry of epoll waits
+    #[arg(long)]
+    pub no_backlog: bool,
 }
 
 /// A way of attaching the probes.

@@ -103,6 +103,7 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
             log_level: kernel.probe_log as u8,
             watched: watched.clone(),
             ways,
+            backlog: !kernel.no_backlog,
         }),
     }
 }

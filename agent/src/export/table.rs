@@ -76,6 +76,19 @@ pub const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "loopscope_backlog_entries",
+        kind: Histogram,
+        unit: Unit::None,
+        labels: &[],
+        help: "Length of the epoll instance's ready list, read at the entries of epoll waits: what piled up while the loop \
+               was busy, and what the kernel had put back after the wait before. At most 64 are counted; after a list \
+               longer than 8, the next 15 waits are left out.",
+        get: Get::Distribution(|group| {
+            let [sum, ..] = group.totals.backlog;
+            group.is_epoll().then(|| Buckets::counts(&group.totals.backlog_per_wait, sum))
+        }),
+    },
+    Metric {
         name: "loopscope_timeout_overrun_seconds",
         kind: Histogram,
         unit: Unit::Seconds,

@@ -12,17 +12,18 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, RingBuf},
-    programs::{BtfTracePoint, Iter, Program, ProgramError, TracePoint},
+    programs::{BtfTracePoint, Program, TracePoint},
 };
 use aya_log::EbpfLogger;
 use loopscope_probe::object::object;
 
 use super::{
-    Kernel,
+    Kernel, direct,
     offsets::{self, Globals, KERNEL_BTF},
     probelog::Stderr,
+    programs::{self, Purpose, Verdicts},
     read_iterator,
-    table::{Hook, PROBES, Probe, probe_of_call},
+    table::{Hook, PROBES, Probe, Serves, probe_of_call},
     tracefs,
 };
 
@@ -58,6 +59,8 @@ pub struct Options {
     pub watched: Watched,
     /// The ways that may be tried.
     pub ways: Ways,
+    /// Whether the lengths of ready lists are measured.
+    pub backlog: bool,
 }
 
 /// Which ways of attaching to system calls may be tried.
@@ -99,6 +102,12 @@ impl ProbeState {
         self.attempts.last().filter(|attempt| attempt.error.is_none()).map(|attempt| attempt.backend)
     }
 
+    /// Notes what its own hook gave.
+    fn note(&mut self, result: Result<()>) {
+        let error = result.err().map(|error| format!("{error:#}"));
+        self.attempts.push(Attempt { backend: self.probe.hook.backend(), error });
+    }
+
     /// Whether it is a system call's and not attached.
     fn wants_raw(&self) -> bool {
         matches!(self.probe.hook, Hook::Syscall(_)) && self.backend().is_none()
@@ -123,14 +132,22 @@ impl Kernel {
         let started = Instant::now();
         let path = options.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
         let (globals, btf, loader) = read_types(path)?;
-        if !options.watched.cgroups.is_empty() && !globals.has_cgroups() {
-            bail!("cannot filter by cgroup on this kernel: {}", globals.missing.join("; "));
+        if !options.watched.cgroups.is_empty()
+            && let Some(lacks) = globals.lacks(Serves::Cgroups)
+        {
+            bail!("cannot filter by cgroup on this kernel: {lacks}");
         }
-        let mut ebpf = load_object(loader, options, &globals, &btf, epoll)?;
+        let backlog = options.backlog && globals.lacks(Serves::Backlog).is_none();
+        let mut ebpf = load_object(loader, options, &globals, backlog, &btf, epoll)?;
         fill_filters(&mut ebpf, &options.watched)?;
-        load_iterators(&mut ebpf, &btf)?;
+        let mut wanted: Vec<_> = programs::ITERATORS.iter().map(|name| (*name, Purpose::Tasks)).collect();
+        wanted.extend(programs::of_probes(options.ways.tracepoint));
+        let mut loaded = programs::load(&mut ebpf, &btf, &wanted);
+        for name in programs::ITERATORS {
+            loaded.of(name).with_context(|| format!("the kernel refuses the iterator {name}"))?;
+        }
         read_iterator(&mut ebpf, "seed", &mut Vec::new()).context("cannot list the waits in progress")?;
-        let probes = attach_all(&mut ebpf, &btf, options.ways);
+        let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded);
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
         let log = match options.log_level {
@@ -139,9 +156,10 @@ impl Kernel {
                 Some(EbpfLogger::init_with_logger(&mut ebpf, Stderr).context("cannot read the probes' log")?)
             }
         };
+        let start_time = started.elapsed();
         drop(btf);
         release_memory();
-        Ok(Kernel { ebpf, events, log, probes, start_time: started.elapsed() })
+        Ok(Kernel { ebpf, events, log, probes, backlog, start_time })
     }
 }
 
@@ -174,6 +192,7 @@ fn load_object(
     loader: EbpfLoader<'static>,
     options: &Options,
     globals: &Globals,
+    backlog: bool,
     btf: &Btf,
     epoll: BorrowedFd<'_>,
 ) -> Result<Ebpf> {
@@ -189,20 +208,23 @@ fn load_object(
         ("FILTER_PIDS", pids),
         ("FILTER_CGROUPS", cgroups),
     ]);
-    values.push(("FILTER_TREE", options.watched.descendants.into()));
+    values.extend([("FILTER_TREE", options.watched.descendants.into()), ("BACKLOG", backlog.into())]);
     let mut loader: EbpfLoader<'_> = loader;
     loader.btf(Some(btf)).allow_unsupported_maps();
     for (global, value) in &values {
         loader.override_global(global, value, true);
     }
     let calls = probe_of_call();
+    let read_type = globals.direct.map_or(0, |direct| direct.structure);
     loader.override_global("PROBE_OF_CALL", &calls, true);
     loader.override_global(aya_log::LEVEL, &options.log_level, true);
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", LOG_OFF_BYTES);
     }
-    let replaced = replacement()?;
-    loader.load(replaced.as_deref().unwrap_or(object())).map_err(|error| anyhow!(explain(&error)))
+    loader.override_global("READ_TYPE", &read_type, true);
+    let mut object = replacement()?.unwrap_or_else(|| object().to_vec());
+    direct::link(&mut object, globals.direct);
+    loader.load(&object).map_err(|error| anyhow!(explain(&error)))
 }
 
 /// Another object than the embedded one, for tests of a rebuilt one: named by LOOPSCOPE_PROBE_OBJECT.
@@ -229,32 +251,15 @@ fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
     Ok(())
 }
 
-/// Loads the programs that read the records; without them there is nothing to show.
-fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    for name in ["sample", "seed"] {
-        let program: &mut Iter = ebpf
-            .program_mut(name)
-            .with_context(|| format!("the probe object has no program {name}"))?
-            .try_into()?;
-        program
-            .load("task", btf)
-            .map_err(|error| anyhow!("the kernel refuses the iterator {name}: {}", explain(&error)))?;
-    }
-    Ok(())
-}
-
-/// Loads and attaches every probe of the table by the best way that works.
-fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways) -> Vec<ProbeState> {
+/// Attaches every probe of the table by the best way that works.
+fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways, loaded: &mut Verdicts) -> Vec<ProbeState> {
     let mut states: Vec<ProbeState> =
         PROBES.iter().map(|probe| ProbeState { probe, attempts: Vec::new() }).collect();
-    let note = |state: &mut ProbeState, backend, result: Result<()>| {
-        state.attempts.push(Attempt { backend, error: result.err().map(|error| format!("{error:#}")) });
-    };
     if ways.tracepoint {
         let tracefs = tracefs::with(|| {
             for state in &mut states {
-                let result = attach(ebpf, btf, state.probe);
-                note(state, state.probe.hook.backend(), result);
+                let result = attach(ebpf, loaded, state.probe);
+                state.note(result);
             }
             Ok(())
         });
@@ -263,22 +268,22 @@ fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways) -> Vec<ProbeState> {
             for state in &mut states {
                 let result = match state.probe.hook {
                     Hook::Syscall(_) => Err(anyhow!(reason.clone())),
-                    Hook::Btf(..) => attach(ebpf, btf, state.probe),
+                    Hook::Btf(..) => attach(ebpf, loaded, state.probe),
                 };
-                note(state, state.probe.hook.backend(), result);
+                state.note(result);
             }
         }
     } else {
         for state in states.iter_mut().filter(|state| matches!(state.probe.hook, Hook::Btf(..))) {
-            let result = attach(ebpf, btf, state.probe);
-            note(state, state.probe.hook.backend(), result);
+            let result = attach(ebpf, loaded, state.probe);
+            state.note(result);
         }
     }
     if ways.raw {
         let left: Vec<&mut ProbeState> = states.iter_mut().filter(|state| state.wants_raw()).collect();
         if !left.is_empty() {
             let probes = left.iter().fold(0, |bits, state| bits | 1 << state.probe.index);
-            let result = attach_raw(ebpf, btf, probes);
+            let result = attach_raw(ebpf, btf, loaded, probes);
             let error = result.err().map(|error| format!("{error:#}"));
             for state in left {
                 state.attempts.push(Attempt { backend: "raw", error: error.clone() });
@@ -288,18 +293,13 @@ fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways) -> Vec<ProbeState> {
     states
 }
 
-/// Loads and attaches one probe by its own hook: all of its programs, since an entry alone counts nothing.
-fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<()> {
+/// Attaches one probe by its own hook: only if all of its programs were loaded, since an entry alone counts nothing.
+fn attach(ebpf: &mut Ebpf, loaded: &Verdicts, probe: &Probe) -> Result<()> {
     match &probe.hook {
-        Hook::Btf(tracepoint, program) => attach_btf(find(ebpf, program)?, tracepoint, btf),
+        Hook::Btf(_, program) => attach_btf(ebpf, loaded, program),
         Hook::Syscall(points) => {
             for (_, program) in *points {
-                let program: &mut TracePoint = find(ebpf, program)?.try_into()?;
-                match program.load() {
-                    // Several calls share a program.
-                    Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-                    Err(error) => bail!(explain(&error)),
-                }
+                loaded.of(program)?;
             }
             for (tracepoint, program) in *points {
                 let program: &mut TracePoint = find(ebpf, program)?.try_into()?;
@@ -313,19 +313,18 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<()> {
 }
 
 /// Attaches the raw programs in the place of others: bit i of `probes` is number i of [`loopscope_probe::probe`].
-fn attach_raw(ebpf: &mut Ebpf, btf: &Btf, probes: u64) -> Result<()> {
+fn attach_raw(ebpf: &mut Ebpf, btf: &Btf, loaded: &mut Verdicts, probes: u64) -> Result<()> {
     let mut map: Array<_, u64> =
         ebpf.map_mut("RAW_PROBES").context("the probe object has no map RAW_PROBES")?.try_into()?;
     map.set(0, probes, 0).context("cannot tell the raw programs what to stand in for")?;
-    for name in ["sys_enter", "sys_exit"] {
-        attach_btf(find(ebpf, name)?, name, btf)?;
-    }
-    Ok(())
+    let wanted: Vec<_> = programs::RAW.iter().map(|name| (*name, Purpose::Btf(name))).collect();
+    loaded.extend(programs::load(ebpf, btf, &wanted));
+    programs::RAW.iter().try_for_each(|name| attach_btf(ebpf, loaded, name))
 }
 
-fn attach_btf(program: &mut Program, tracepoint: &str, btf: &Btf) -> Result<()> {
-    let program: &mut BtfTracePoint = program.try_into()?;
-    program.load(tracepoint, btf).map_err(|error| anyhow!(explain(&error)))?;
+fn attach_btf(ebpf: &mut Ebpf, loaded: &Verdicts, name: &str) -> Result<()> {
+    loaded.of(name)?;
+    let program: &mut BtfTracePoint = find(ebpf, name)?.try_into()?;
     program.attach().map_err(|error| anyhow!(explain(&error)))?;
     Ok(())
 }
@@ -337,7 +336,7 @@ fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
 
 /// One line for an error of aya: its chain of causes, and of a verifier's log the last two lines, where the
 /// reason is.
-fn explain(error: &dyn std::error::Error) -> String {
+pub(super) fn explain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

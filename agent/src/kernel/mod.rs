@@ -5,11 +5,13 @@
 //! element: tracepoint programs skip runs on a CPU that does so. Dropping a [`Kernel`] detaches everything.
 
 pub mod btf;
+mod direct;
 pub mod facts;
 mod load;
 mod missed;
 mod offsets;
 mod probelog;
+mod programs;
 pub mod table;
 mod tracefs;
 
@@ -36,6 +38,8 @@ pub struct Kernel {
     events: RingBuf<MapData>,
     log: Option<EbpfLogger<Stderr>>,
     probes: Vec<ProbeState>,
+    /// Whether the lengths of ready lists are measured.
+    pub backlog: bool,
     /// How long loading and attaching took.
     pub start_time: Duration,
 }

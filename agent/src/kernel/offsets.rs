@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 
 use super::{
     btf::Btf,
-    table::{NUMBERS, OFFSETS},
+    direct::Direct,
+    table::{NUMBERS, OFFSETS, Serves},
 };
 
 /// Where a kernel shows its own BTF.
@@ -16,14 +17,18 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Globals {
     /// (global, value).
     pub values: Vec<(&'static str, u32)>,
-    /// Fields that are absent on this kernel and that only some options need.
-    pub missing: Vec<String>,
+    /// Fields that are absent on this kernel, and what does not work without them.
+    pub missing: Vec<(Serves, String)>,
+    /// How the programs read the kernel's memory without a helper; None where they cannot.
+    pub direct: Option<Direct>,
 }
 
 impl Globals {
-    /// Whether the kernel has the fields that a filter by cgroup needs.
-    pub fn has_cgroups(&self) -> bool {
-        self.missing.is_empty()
+    /// The fields that something needs and that this kernel lacks; None where it has them all.
+    pub fn lacks(&self, what: Serves) -> Option<String> {
+        let lacking = self.missing.iter().filter(|(serves, _)| *serves == what);
+        let lacking: Vec<&str> = lacking.map(|(_, error)| error.as_str()).collect();
+        (!lacking.is_empty()).then(|| lacking.join("; "))
     }
 }
 
@@ -38,11 +43,15 @@ pub fn globals(path: &Path) -> Result<Globals> {
     for row in OFFSETS {
         match btf.field_any(row.structure, row.paths) {
             Ok(field) => values.push((row.global, field.offset)),
-            Err(error) if error.is_absent() && !row.essential => missing.push(error.to_string()),
+            Err(error) if error.is_absent() && row.serves != Serves::All => {
+                missing.push((row.serves, error.to_string()));
+            }
             Err(error) => {
                 return Err(error).context(format!("{} does not describe this kernel", path.display()));
             }
         }
     }
-    Ok(Globals { values, missing })
+    // Types have numbers of the running kernel alone; a file that describes it may number them otherwise.
+    let direct = (path == Path::new(KERNEL_BTF)).then(|| Direct::of(&btf)).flatten();
+    Ok(Globals { values, missing, direct })
 }

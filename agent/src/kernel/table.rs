@@ -3,6 +3,8 @@
 
 use loopscope_probe::{CALL_NUMBERS, probe};
 
+use Serves::{All, Backlog, Cgroups};
+
 /// One call or event that is observed.
 #[derive(Debug)]
 pub struct Probe {
@@ -151,8 +153,19 @@ pub struct Offset {
     pub structure: &'static str,
     /// Its path, and the paths that other kernels have for it.
     pub paths: &'static [&'static str],
-    /// Whether nothing works without it.
-    pub essential: bool,
+    /// What does not work without it.
+    pub serves: Serves,
+}
+
+/// What an offset is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything.
+    All,
+    /// A filter by cgroup.
+    Cgroups,
+    /// The length of ready lists.
+    Backlog,
 }
 
 /// One row of the table below.
@@ -160,39 +173,43 @@ const fn offset(
     global: &'static str,
     structure: &'static str,
     paths: &'static [&'static str],
-    essential: bool,
+    serves: Serves,
 ) -> Offset {
-    Offset { global, structure, paths, essential }
+    Offset { global, structure, paths, serves }
 }
 
 /// Every offset that the programs need.
 pub const OFFSETS: &[Offset] = &[
-    offset("TASK_FILES", "task_struct", &["files"], true),
-    offset("TASK_PID", "task_struct", &["pid"], true),
-    offset("TASK_TGID", "task_struct", &["tgid"], true),
-    offset("TASK_COMM", "task_struct", &["comm"], true),
-    offset("TASK_GROUP_LEADER", "task_struct", &["group_leader"], true),
-    offset("TASK_REAL_PARENT", "task_struct", &["real_parent"], true),
-    offset("FILES_STRUCT_FDT", "files_struct", &["fdt"], true),
-    offset("FDTABLE_MAX_FDS", "fdtable", &["max_fds"], true),
-    offset("FDTABLE_FD", "fdtable", &["fd"], true),
-    offset("FILE_F_OP", "file", &["f_op"], true),
-    // The next six serve --cgroup alone; ancestors is there since Linux 6.1.
-    offset("TASK_CGROUPS", "task_struct", &["cgroups"], false),
-    offset("CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"], false),
-    offset("CGROUP_LEVEL", "cgroup", &["level"], false),
-    offset("CGROUP_ANCESTORS", "cgroup", &["ancestors"], false),
-    offset("CGROUP_KN", "cgroup", &["kn"], false),
-    offset("KERNFS_NODE_ID", "kernfs_node", &["id"], false),
-    offset("REGS_NUMBER", "pt_regs", registers::NUMBER, true),
-    offset("REGS_ARG0", "pt_regs", registers::ARGUMENTS[0], true),
-    offset("REGS_ARG1", "pt_regs", registers::ARGUMENTS[1], true),
-    offset("REGS_ARG2", "pt_regs", registers::ARGUMENTS[2], true),
-    offset("REGS_ARG3", "pt_regs", registers::ARGUMENTS[3], true),
-    offset("REGS_ARG4", "pt_regs", registers::ARGUMENTS[4], true),
-    offset("REGS_RETURN", "pt_regs", registers::RETURN, true),
-    offset("TASK_COMPAT", "task_struct", registers::COMPAT, true),
-    offset("SIGACTION_HANDLER", "k_sigaction", &["sa.sa_handler"], true),
+    offset("TASK_FILES", "task_struct", &["files"], All),
+    offset("TASK_PID", "task_struct", &["pid"], All),
+    offset("TASK_TGID", "task_struct", &["tgid"], All),
+    offset("TASK_COMM", "task_struct", &["comm"], All),
+    offset("TASK_GROUP_LEADER", "task_struct", &["group_leader"], All),
+    offset("TASK_REAL_PARENT", "task_struct", &["real_parent"], All),
+    offset("FILES_STRUCT_FDT", "files_struct", &["fdt"], All),
+    offset("FDTABLE_MAX_FDS", "fdtable", &["max_fds"], All),
+    offset("FDTABLE_FD", "fdtable", &["fd"], All),
+    offset("FILE_F_OP", "file", &["f_op"], All),
+    // ancestors is there since Linux 6.1.
+    offset("TASK_CGROUPS", "task_struct", &["cgroups"], Cgroups),
+    offset("CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"], Cgroups),
+    offset("CGROUP_LEVEL", "cgroup", &["level"], Cgroups),
+    offset("CGROUP_ANCESTORS", "cgroup", &["ancestors"], Cgroups),
+    offset("CGROUP_KN", "cgroup", &["kn"], Cgroups),
+    offset("KERNFS_NODE_ID", "kernfs_node", &["id"], Cgroups),
+    offset("REGS_NUMBER", "pt_regs", registers::NUMBER, All),
+    offset("REGS_ARG0", "pt_regs", registers::ARGUMENTS[0], All),
+    offset("REGS_ARG1", "pt_regs", registers::ARGUMENTS[1], All),
+    offset("REGS_ARG2", "pt_regs", registers::ARGUMENTS[2], All),
+    offset("REGS_ARG3", "pt_regs", registers::ARGUMENTS[3], All),
+    offset("REGS_ARG4", "pt_regs", registers::ARGUMENTS[4], All),
+    offset("REGS_RETURN", "pt_regs", registers::RETURN, All),
+    offset("TASK_COMPAT", "task_struct", registers::COMPAT, All),
+    offset("FILE_PRIVATE_DATA", "file", &["private_data"], Backlog),
+    offset("EVENTPOLL_RDLLIST", "eventpoll", &["rdllist"], Backlog),
+    offset("EPITEM_RDLLINK", "epitem", &["rdllink"], Backlog),
+    offset("EPITEM_EVENT", "epitem", &["event"], Backlog),
+    offset("SIGACTION_HANDLER", "k_sigaction", &["sa.sa_handler"], All),
 ];
 
 /// Where a system call's number and arguments lie (arch/x86/include/asm/syscall.h).

@@ -21,6 +21,10 @@ pub struct Largest {
     pub overrun_ns: u64,
     /// Greatest nfds.
     pub nfds: u64,
+    /// Longest ready list.
+    pub backlog: u64,
+    /// Most requeued entries of one.
+    pub requeued: u64,
 }
 
 /// Time spent in each state, ns.
@@ -111,6 +115,8 @@ pub struct LoopWindow<T = Totals> {
     pub highest_fd: Option<u32>,
     /// It waits on an instance, rather than by poll, select or on a bad descriptor.
     pub on_instance: bool,
+    /// The length of its ready list is measured.
+    pub has_backlog: bool,
     /// Number of the instance; None where there is none.
     pub instance: Option<u64>,
     /// It comes back to wait.
@@ -149,6 +155,7 @@ impl<T> LoopWindow<T> {
             is_loop: self.is_loop,
             alone: self.alone,
             ended: self.ended,
+            has_backlog: self.has_backlog,
             totals: totals(self.totals),
             largest: self.largest,
             times: self.times,
@@ -174,6 +181,7 @@ impl LoopWindow {
         }
         self.is_loop |= other.is_loop;
         self.alone |= other.alone;
+        self.has_backlog |= other.has_backlog;
         self.ended &= other.ended;
     }
 
@@ -195,6 +203,8 @@ impl Largest {
             events: self.events.max(other.events),
             overrun_ns: self.overrun_ns.max(other.overrun_ns),
             nfds: self.nfds.max(other.nfds),
+            backlog: self.backlog.max(other.backlog),
+            requeued: self.requeued.max(other.requeued),
         }
     }
 }
@@ -226,6 +236,8 @@ impl LoopState {
             (&mut known.events, &raw.events_max),
             (&mut known.overrun_ns, &raw.overrun_max_ns),
             (&mut known.nfds, &raw.nfds_max),
+            (&mut known.backlog, &raw.backlog_max),
+            (&mut known.requeued, &raw.requeued_max),
         ] {
             *known = (*known).max(largest(max));
         }
@@ -372,6 +384,7 @@ impl LoopState {
             asked: self.asked,
             highest_fd: self.highest_fd,
             on_instance: of.is_instance(),
+            has_backlog: false,
             instance,
             is_loop,
             alone,

@@ -105,6 +105,8 @@ pub struct Model {
     base_counters: Counters,
     now_ns: u64,
     base_ns: u64,
+    /// Whether the probes measure ready lists.
+    backlog: bool,
 }
 
 /// The epoll_ctl calls of a thread on an instance, or on what is none, in a window.
@@ -134,6 +136,11 @@ pub struct Window<L = LoopWindow> {
 }
 
 impl Model {
+    /// Nothing is known yet. `backlog`: the probes measure ready lists.
+    pub fn new(backlog: bool) -> Model {
+        Model { backlog, ..Model::default() }
+    }
+
     /// Takes in the records of a pass and of the ring buffer, in whatever order they came. `identify` says what
     /// /proc has on a process id; it is asked once for each new thread.
     pub fn apply(&mut self, mut records: Vec<Record>, identify: &mut dyn FnMut(u32) -> Arc<Process>) {
@@ -313,7 +320,9 @@ impl Model {
         let loops = order.into_iter().map(|((_, _, number, _, of), thread, state)| {
             let waiters = waiters.get(&of).map_or(0, HashSet::len);
             let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
-            make(state.window(thread, of, number, waiters, reused))
+            let mut window = state.window(thread, of, number, waiters, reused);
+            window.has_backlog = self.backlog && of.is_instance();
+            make(window)
         });
         Window {
             duration_ns: self.now_ns.saturating_sub(self.base_ns),

@@ -62,6 +62,12 @@ pub struct Totals {
     pub overrun: [u64; TIME_BUCKETS],
     /// nfds of poll or select by bucket.
     pub nfds_per_wait: [u64; COUNT_BUCKETS],
+    /// Sum of the ready lists' lengths, of their requeued entries, and the lists that were not walked to their end.
+    pub backlog: [u64; 3],
+    /// Lengths of ready lists by bucket.
+    pub backlog_per_wait: [u64; COUNT_BUCKETS],
+    /// Their requeued entries by bucket.
+    pub requeued_per_wait: [u64; COUNT_BUCKETS],
 }
 
 impl Default for Totals {
@@ -81,6 +87,9 @@ impl Default for Totals {
             events_per_wait: [0; COUNT_BUCKETS],
             overrun: [0; TIME_BUCKETS],
             nfds_per_wait: [0; COUNT_BUCKETS],
+            backlog: [0; 3],
+            backlog_per_wait: [0; COUNT_BUCKETS],
+            requeued_per_wait: [0; COUNT_BUCKETS],
         }
     }
 }
@@ -97,6 +106,12 @@ impl Totals {
         add(&mut self.events_per_wait, &old.events_per_wait, &new.events_per_wait);
         add(&mut self.overrun, &old.overrun, &new.overrun);
         add(&mut self.nfds_per_wait, &old.nfds_per_wait, &new.nfds_per_wait);
+        add(&mut self.backlog_per_wait, &old.backlog_per_wait, &new.backlog_per_wait);
+        add(&mut self.requeued_per_wait, &old.requeued_per_wait, &new.requeued_per_wait);
+        let [backlog, requeued, truncated] = &mut self.backlog;
+        *backlog += new.backlog.wrapping_sub(old.backlog);
+        *requeued += new.requeued.wrapping_sub(old.requeued);
+        *truncated += u64::from(new.truncated.wrapping_sub(old.truncated));
         self.overrun_ns += new.overrun_ns.wrapping_sub(old.overrun_ns);
         self.nfds += new.nfds.wrapping_sub(old.nfds);
         let bytes = [new.bytes_in.wrapping_sub(old.bytes_in), new.bytes_out.wrapping_sub(old.bytes_out)];
@@ -126,14 +141,28 @@ impl Totals {
             events_per_wait,
             overrun,
             nfds_per_wait,
+            backlog,
+            backlog_per_wait,
+            requeued_per_wait,
         } = self;
         let scalars = [saturated, events, wait_ns, busy_ns, overrun_ns, nfds];
-        let lists: [&mut [u64]; 8] =
-            [results, timeouts, bytes, wait, busy, events_per_wait, overrun, nfds_per_wait];
+        let lists: [&mut [u64]; 11] = [
+            results,
+            timeouts,
+            bytes,
+            wait,
+            busy,
+            events_per_wait,
+            overrun,
+            nfds_per_wait,
+            backlog,
+            backlog_per_wait,
+            requeued_per_wait,
+        ];
         scalars.into_iter().chain(lists.into_iter().flatten())
     }
 
-    /// The same in little room: of some 530 counts most are zero, all the more in a thread that lived for moments.
+    /// The same in little room: of some 660 counts most are zero, all the more in a thread that lived for moments.
     pub fn pack(mut self) -> Packed {
         Packed(
             (0_u16..)
@@ -153,6 +182,9 @@ impl Totals {
         plus(&mut self.events_per_wait, &other.events_per_wait);
         plus(&mut self.overrun, &other.overrun);
         plus(&mut self.nfds_per_wait, &other.nfds_per_wait);
+        plus(&mut self.backlog, &other.backlog);
+        plus(&mut self.backlog_per_wait, &other.backlog_per_wait);
+        plus(&mut self.requeued_per_wait, &other.requeued_per_wait);
         plus(&mut self.bytes, &other.bytes);
         self.overrun_ns += other.overrun_ns;
         self.nfds += other.nfds;

@@ -53,12 +53,13 @@ impl Watch {
     ) -> Result<Watch> {
         let kernel = Kernel::start(options, reactor.fd())?;
         if let Some(recorder) = &mut recorder {
-            recorder.probes(kernel.probes());
+            recorder.probes(kernel.probes(), kernel.backlog);
         }
         reactor.watch(kernel.events_fd(), kernel.log_fd())?;
+        let model = Model::new(kernel.backlog);
         let mut watch = Watch {
             kernel,
-            model: Model::default(),
+            model,
             processes: Processes::default(),
             buffer: Vec::new(),
             damaged: 0,

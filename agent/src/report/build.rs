@@ -6,7 +6,7 @@ use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, mechanism, re
 use std::time::SystemTime;
 
 use super::document::{
-    CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
+    Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
     ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts,
 };
 use super::host::Host;
@@ -15,7 +15,7 @@ use crate::{
     model::{
         InstanceWindow, LoopWindow, Now, Window,
         histogram::{self, count_bound, time_bound},
-        totals::CtlTotals,
+        totals::{CtlTotals, Totals},
     },
 };
 
@@ -102,6 +102,12 @@ pub fn head<L>(window: &Window<L>, origin: &Origin, unseen: Unseen, started_at: 
     }
 }
 
+fn backlog(totals: &Totals, max: u64) -> Backlog {
+    let Counts { count, sum, p50, p90, p99, max } =
+        counts(&totals.backlog_per_wait, at(&totals.backlog, 0), max);
+    Backlog { count, sum, truncated: at(&totals.backlog, 2), p50, p90, p99, max }
+}
+
 /// A row of `loops`.
 pub fn loop_row(looped: &LoopWindow) -> LoopRow {
     let (totals, process) = (&looped.totals, &looped.thread.process);
@@ -150,8 +156,10 @@ pub fn loop_row(looped: &LoopWindow) -> LoopRow {
         wait_seconds: times(&totals.wait, totals.wait_ns, looped.largest.wait_ns),
         busy_seconds: alone.then(|| times(&totals.busy, totals.busy_ns, looped.largest.busy_ns)),
         events_per_wait: counts(&totals.events_per_wait, totals.events, looped.largest.events),
-        backlog: None,
-        requeued: None,
+        backlog: looped.has_backlog.then(|| backlog(totals, looped.largest.backlog)),
+        requeued: looped
+            .has_backlog
+            .then(|| counts(&totals.requeued_per_wait, at(&totals.backlog, 1), looped.largest.requeued)),
         overrun_seconds: Some(times(&totals.overrun, totals.overrun_ns, looped.largest.overrun_ns)),
         time: Time {
             wait: seconds(wait_ns),

@@ -58,6 +58,16 @@ pub struct Filtered {
     pub notes: Vec<String>,
 }
 
+/// How the probes are attached, and what they measure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attached {
+    /// Each probe.
+    pub probes: Vec<ProbeNote>,
+    /// Ready lists are measured.
+    pub backlog: bool,
+}
+
 /// How a probe was attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -70,7 +80,7 @@ pub struct ProbeNote {
 
 /// What frames hold.
 pub mod frame {
-    /// How the probes are attached: JSON list of `ProbeNote`.
+    /// How the probes are attached: JSON of `Attached`.
     pub const PROBES: u8 = 1;
     /// A reading.
     pub const READING: u8 = 2;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use super::{
     delta::Unpacker,
-    format::{Damage, Head, ProbeNote, frame},
+    format::{Attached, Damage, Head, ProbeNote, frame},
     reader::{Entry, Recording},
     varint::Bytes,
 };
@@ -43,6 +43,7 @@ pub enum Step {
 pub struct Replay {
     recording: Recording,
     model: Model,
+    backlog: bool,
     unpacker: Unpacker,
     known: HashMap<u32, Arc<Process>>,
     probes: Vec<ProbeState>,
@@ -75,6 +76,7 @@ impl Replay {
         let mut replay = Replay {
             recording,
             model: Model::default(),
+            backlog: false,
             unpacker: Unpacker::default(),
             known: HashMap::new(),
             probes: Vec::new(),
@@ -138,7 +140,14 @@ impl Replay {
                     return Ok(Step::Pass);
                 }
             }
-            frame::PROBES => self.probes = probes(&serde_json::from_slice::<Vec<ProbeNote>>(body)?),
+            frame::PROBES => {
+                let attached: Attached = serde_json::from_slice(body)?;
+                self.probes = probes(&attached.probes);
+                if !self.begun {
+                    self.backlog = attached.backlog;
+                    self.model = Model::new(attached.backlog);
+                }
+            }
             frame::PROCESSES => self.processes(&mut Bytes(body)).context("a list ends early")?,
             frame::BEGIN => {
                 let ns = body.try_into().map(u64::from_le_bytes).context("a time has eight bytes")?;
@@ -276,7 +285,7 @@ impl Replay {
         // What /proc said stands before the key reading.
         let is_list = |entry: &Entry| entry.head.kind == frame::PROCESSES;
         let from = entries.get(..key).unwrap_or_default().iter().rposition(is_list).unwrap_or(0);
-        self.model = Model::default();
+        self.model = Model::new(self.backlog);
         self.unpacker.reset();
         self.next = from;
         while self.next <= before {

@@ -115,7 +115,7 @@ fn process(pid: u32) -> Arc<Process> {
 /// Records so many seconds, and says what a model made of the same bytes.
 fn make(path: &Path, limits: Limits, seconds: u64) -> String {
     let mut recorder = Recorder::create(path, limits, Filtered::default()).unwrap();
-    recorder.probes(&[]);
+    recorder.probes(&[], false);
     let mut model = Model::default();
     let started_at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     for n in 0..seconds {

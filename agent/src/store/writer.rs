@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{
     delta::Packer,
-    format::{self, Filtered, Head, ProbeNote, frame},
+    format::{self, Attached, Filtered, Head, ProbeNote, frame},
     redact::Tokens,
     scrub,
     varint::{put, put_bytes},
@@ -107,9 +107,9 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// How the probes are attached.
-    pub fn probes(&mut self, probes: &[ProbeState]) {
-        let notes: Vec<ProbeNote> = probes
+    /// How the probes are attached, and whether they measure ready lists.
+    pub fn probes(&mut self, probes: &[ProbeState], backlog: bool) {
+        let probes = probes
             .iter()
             .map(|state| ProbeNote {
                 name: state.probe.name().to_owned(),
@@ -118,7 +118,7 @@ impl Recorder {
                     .collect(),
             })
             .collect();
-        self.probes = serde_json::to_vec(&notes).unwrap_or_default();
+        self.probes = serde_json::to_vec(&Attached { probes, backlog }).unwrap_or_default();
         let body = self.probes.clone();
         self.write(frame::PROBES, 0, &body);
     }

@@ -82,6 +82,11 @@ impl Btf {
         Some(Func { params: params - usize::from(variadic), variadic, type_id: func.id })
     }
 
+    /// The number of the struct `name`: of the first with that name.
+    pub fn struct_id(&self, name: &str) -> Option<u32> {
+        self.named(name).find(|record| record.kind == Kind::Struct).map(|record| record.id)
+    }
+
     /// The value of `name` in the enum `enum_name`, or in any enum without a name when `enum_name` is empty.
     ///
     /// Signed and unsigned values of 32 and 64 bits all fit. Compilers before 2022 did not note that an enum is
