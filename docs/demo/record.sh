@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Makes the demo recording: nginx, node, redis and memcached under load, on loopback, for some seconds. As root:
 #
 #     docs/demo/record.sh target/release/loopscope agent/testdata/v1.loopscope 40
@@ -58,7 +58,9 @@ nginx -c "$folder/nginx.conf" -p "$folder" & pids="$pids $!"; nginx=$!
 node "$folder/server.js" & pids="$pids $!"
 redis-server --port 16379 --bind 127.0.0.1 --save '' --dir "$folder" --daemonize no > /dev/null & pids="$pids $!"
 memcached -l 127.0.0.1 -p 11212 -u nobody -t 4 & pids="$pids $!"
-sleep 1
+for port in 18080 18081 16379 11212; do
+    until (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do sleep 0.2; done
+done
 node "$folder/client.js" & pids="$pids $!"
 wrk -t1 -c8 -d600s http://127.0.0.1:18080/ > /dev/null & pids="$pids $!"; load=$!
 wrk -t1 -c8 -d600s http://127.0.0.1:18081/ > /dev/null & pids="$pids $!"

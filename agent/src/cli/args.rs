@@ -86,7 +86,7 @@ pub enum Command {
   loopscope report --cgroup /system.slice --format json | jq '.loops[] | select(.utilization > 0.8)'
   loopscope report --duration 500ms --format csv > loops.csv
   loopscope report -- ./server --once               a command and its children, until it ends
-  loopscope report --fail-if 'busy_seconds.p99 > 50ms'
+  loopscope report --fail-if 'busy_seconds.p99>50ms'     exit code 1 where a loop was slower
   loopscope report --replay night.loopscope         a recording, without root
 
 A filter that is given several times takes any of its values; different filters must all match.
@@ -125,7 +125,7 @@ pub struct ReportArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   loopscope top                                     every event loop; ? shows the keys
-  loopscope top --comm 'nginx*' --sort 'BUSY max'
+  loopscope top --comm 'nginx*' --sort WAITS/s
   loopscope top -b -n 3 --format json               three windows for a script, without a terminal
   loopscope top --replay night.loopscope --speed 10
 
@@ -140,7 +140,7 @@ pub struct TopArgs {
     /// End after so many windows
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
-    /// Form of the frames that --batch prints: json is one object a line, csv has one header
+    /// Form of the frames that --batch prints: json is one report a line, csv has one header; both have a row per thread
     #[arg(long, value_enum, default_value_t, requires = "batch")]
     pub format: Format,
     /// Sort by the column of this header
@@ -169,7 +169,7 @@ pub struct TopArgs {
   loopscope record -o night.loopscope --duration 8h --max-size 500M
   loopscope record -o shop.loopscope --redact --pid 812
   loopscope top --replay night.loopscope
-  loopscope report --fail-if 'busy_seconds.p99 > 50ms'
+  loopscope report --fail-if 'busy_seconds.p99>50ms'     exit code 1 where a loop was slower
   loopscope report --replay night.loopscope
 
 Prints 'watching' on stderr as soon as every probe is attached; Ctrl-C ends it. What was written stays readable if it is

@@ -3,7 +3,7 @@
 //! Does what `reactor::Watch` does with the probes' bytes, in the same order, so that the model cannot tell them apart.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -46,6 +46,8 @@ pub struct Replay {
     backlog: bool,
     unpacker: Unpacker,
     known: HashMap<u32, Arc<Process>>,
+    /// What /proc said in the current reading, in the order in which it was asked.
+    said: VecDeque<(u32, Arc<Process>)>,
     probes: Vec<ProbeState>,
     /// The next frame.
     next: usize,
@@ -79,6 +81,7 @@ impl Replay {
             backlog: false,
             unpacker: Unpacker::default(),
             known: HashMap::new(),
+            said: VecDeque::new(),
             probes: Vec::new(),
             next: 0,
             begun: false,
@@ -148,7 +151,10 @@ impl Replay {
                     self.model = Model::new(attached.backlog);
                 }
             }
-            frame::PROCESSES => self.processes(&mut Bytes(body)).context("a list ends early")?,
+            frame::PROCESSES => {
+                self.processes(&mut Bytes(body)).context("a list ends early")?;
+                self.known.extend(self.said.drain(..));
+            }
             frame::BEGIN => {
                 let ns = body.try_into().map(u64::from_le_bytes).context("a time has eight bytes")?;
                 if !self.begun {
@@ -188,7 +194,7 @@ impl Replay {
         for _ in 0..bytes.size()? {
             let pid = u32::try_from(bytes.number()?).ok()?;
             let process: Process = serde_json::from_slice(bytes.bytes()?).ok()?;
-            self.known.insert(pid, Arc::new(process));
+            self.said.push_back((pid, Arc::new(process)));
         }
         Some(())
     }
@@ -208,8 +214,17 @@ impl Replay {
                 Err(_) => self.damaged += 1,
             }
         }
-        let known = &self.known;
-        self.model.apply(records, &mut |pid| known.get(&pid).cloned().unwrap_or_default());
+        let (known, said) = (&mut self.known, &mut self.said);
+        self.model.apply(records, &mut |pid| {
+            // A process that executed another program between two questions was answered for twice.
+            if let Some(i) = said.iter().position(|(asked, _)| *asked == pid)
+                && let Some((_, process)) = said.remove(i)
+            {
+                known.insert(pid, process);
+            }
+            known.get(&pid).cloned().unwrap_or_default()
+        });
+        known.extend(said.drain(..));
         Ok(())
     }
 
@@ -270,16 +285,20 @@ impl Replay {
         self.next
     }
 
-    /// Goes to where the window before the pass in frame `to` ended, from the key reading before it. Instances get new
+    /// The last frame before another one with which a window may end.
+    pub fn pass_before(&self, frame: usize) -> usize {
+        let is_pass =
+            |entry: &Entry| entry.head.kind == frame::READING && entry.head.flags & frame::PASS != 0;
+        self.recording.entries().get(..frame).unwrap_or_default().iter().rposition(is_pass).unwrap_or(0)
+    }
+
+    /// Goes to where a window begins after the pass in frame `before`, from the key reading before it. Instances get new
     /// numbers.
     ///
     /// # Errors
     /// A frame on the way is damaged.
-    pub fn seek(&mut self, to: usize) -> Result<()> {
+    pub fn seek(&mut self, before: usize) -> Result<()> {
         let entries = self.recording.entries();
-        let is_pass =
-            |entry: &Entry| entry.head.kind == frame::READING && entry.head.flags & frame::PASS != 0;
-        let before = entries.get(..to).unwrap_or_default().iter().rposition(is_pass).unwrap_or(0);
         let is_key = |entry: &Entry| entry.head.flags & frame::KEY != 0 && entry.head.kind == frame::READING;
         let key = entries.get(..=before).unwrap_or_default().iter().rposition(is_key).unwrap_or(0);
         // What /proc said stands before the key reading.

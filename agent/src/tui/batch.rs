@@ -18,7 +18,9 @@ pub fn write(
 ) -> io::Result<()> {
     let Some(frame) = app.frame() else { return Ok(()) };
     let rows = || app.list.shown().filter(|line| line.gone == 0).map(|line| &line.row);
-    let document = || Report { loops: rows().map(|row| row.row.clone()).collect(), ..frame.head.clone() };
+    // For scripts a row is a thread, whatever people group by: the fields mean what they mean in a report.
+    let loops = || frame.samples.iter().map(|sample| sample.row.row.clone()).collect();
+    let document = || Report { loops: loops(), ..frame.head.clone() };
     match format {
         Format::Json => json::write(&document(), out)?,
         Format::Csv => csv::write_frame(&document(), first, out)?,

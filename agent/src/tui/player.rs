@@ -79,7 +79,8 @@ pub struct Player {
 impl Player {
     /// From a replay that stands before its first window.
     pub fn new(replay: Replay, filter: Filter, speed: f64) -> Player {
-        let (passes, cpu_ns) = (replay.passes(), replay.cpu_ns());
+        let (mut passes, cpu_ns) = (replay.passes(), replay.cpu_ns());
+        join_short(&mut passes);
         let origin = replay.origin();
         let speed = speed.clamp(SPEEDS[0], SPEEDS[1]);
         Player { replay, origin, filter, passes, at: 0, speed, paused: false, jumped: false, cpu_ns }
@@ -109,11 +110,10 @@ impl Player {
     /// The recording is damaged there.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and knows pauses")]
     pub fn next(&mut self) -> Result<Option<Frame>> {
-        loop {
-            match self.replay.step()? {
-                Step::Pass => break,
-                Step::Other => {}
-                Step::End => return Ok(None),
+        let Some((end, _)) = self.passes.get(self.at) else { return Ok(None) };
+        while self.replay.position() <= *end {
+            if self.replay.step()? == Step::End {
+                return Ok(None);
             }
         }
         self.at += 1;
@@ -206,10 +206,21 @@ impl Player {
     fn go(&mut self, to: usize) -> Result<Option<Frame>> {
         let to = to.min(self.passes.len().saturating_sub(1));
         let Some((frame, _)) = self.passes.get(to) else { return Ok(None) };
-        self.replay.seek(*frame)?;
+        let before = to.checked_sub(1).and_then(|before| self.passes.get(before));
+        self.replay.seek(before.map_or_else(|| self.replay.pass_before(*frame), |(before, _)| *before))?;
         (self.at, self.jumped) = (to, true);
         self.cpu_ns = self.replay.cpu_ns();
         self.next()
+    }
+}
+
+/// A recording ends with a reading of its own, moments after the last one: a window of so little time says nothing, so it
+/// is a part of the one before.
+fn join_short(passes: &mut Vec<(usize, u64)>) {
+    if let [.., (_, first), (_, last), (_, end)] = passes.as_slice()
+        && end.saturating_sub(*last) < last.saturating_sub(*first) / 5
+    {
+        passes.remove(passes.len() - 2);
     }
 }
 
@@ -237,6 +248,17 @@ mod tests {
         for text in ["90s", "25:00", "12:60", "1:2:3:4", "12:", ""] {
             assert_eq!(of_day(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_last_window_of_moments_belongs_to_the_one_before() {
+        let mut passes = vec![(1, 100), (2, 200), (3, 210)];
+        join_short(&mut passes);
+        assert_eq!(passes, [(1, 100), (3, 210)]);
+        join_short(&mut passes);
+        let mut even = vec![(1, 100), (2, 200), (3, 290)];
+        join_short(&mut even);
+        assert_eq!((passes.len(), even.len()), (2, 3));
     }
 
     #[test]
