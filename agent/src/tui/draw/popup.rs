@@ -92,7 +92,7 @@ pub fn hints(app: &App, pen: Pen, room: usize) -> Line<'static> {
     let mut spans = Vec::new();
     let mut left = room.saturating_sub(width(&place));
     for binding in KEYS.iter().filter(|binding| !binding.word.is_empty() && applies(app, binding.place)) {
-        let key = binding.names.split(',').next().unwrap_or_default();
+        let key = binding.names.split(", ").next().unwrap_or_default();
         let Some(rest) = left.checked_sub(width(key) + width(binding.word) + 3) else { break };
         left = rest;
         spans.push(pen.span(key, Tone::Name));
