@@ -11,7 +11,7 @@ use loopscope::{
     identity::Process,
     model::{LoopWindow, Model},
 };
-use loopscope_probe::{Head, Loop, kind, result};
+use loopscope_probe::{Head, Loop, kind, reason, result};
 
 /// The iterator's copy of a thread's only slot at a time: so many waits that were ready, so many that were empty.
 fn slot(now_ns: u64, ready: u32, empty: u32) -> Record {
@@ -62,5 +62,23 @@ fn a_slot_that_was_taken_anew_unsaid_invents_no_waits() {
         assert!(waits >= 5 && events >= 3, "{second:?}: {waits} waits, {events} events");
         assert!(waits <= 5 + u64::from(second.0 + second.1), "{second:?}: {waits} waits");
         assert!(events <= 3 + u64::from(second.0), "{second:?}: {events} events");
+    }
+}
+
+#[test]
+fn an_instance_whose_slot_and_descriptor_went_to_another_has_ended() {
+    let Record::Loops(head, loops) = slot(100, 3, 2) else { panic!("not a loop's record") };
+    let gone = Head { reason: u32::try_from(reason::EVICT).unwrap(), ..head };
+    let next = Loop { waitable: 0xffff_8880_0000_2000, generation: 2, ..loops[0] };
+    for (fd, ended) in [(3, true), (4, false)] {
+        let mut model = Model::default();
+        let mut identify = |_| Arc::new(Process::default());
+        model.begin();
+        model.apply(vec![Record::Loops(gone, loops.clone())], &mut identify);
+        let next = Loop { fd, ..next };
+        model.apply(vec![Record::Loops(Head { now_ns: 200, ..head }, vec![next])], &mut identify);
+        let loops = model.window().loops;
+        let states: Vec<(i32, bool)> = loops.iter().map(|looped| (looped.fd, looped.ended)).collect();
+        assert_eq!(states, [(3, ended), (fd, false)]);
     }
 }

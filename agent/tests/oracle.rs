@@ -29,7 +29,7 @@ use oracle_support::{
     process::{Process, Signal, interrupt, send},
     report::Watching,
     requirements, server,
-    strace::Strace,
+    strace::{Calls, Strace},
 };
 
 /// One test at a time: what a test attaches and detaches must not disturb the counting of another.
@@ -108,6 +108,46 @@ fn memcached_counts_as_bpftrace_counts() {
 }
 
 #[test]
+fn redis_counts_as_bpftrace_counts() {
+    let programs = ["redis-server", "redis-benchmark", "bpftrace", "unshare", "mount", "sh"];
+    let Some(_turn) = turn(&programs) else { return };
+    let (port, folder) = (server::free_port(), server::Folder::new());
+    let redis = server::redis(&folder, port);
+    let pids = BTreeSet::from([redis.pid()]);
+    let bpftrace = Bpftrace::start(Who::Process(redis.pid()));
+    let watching = Watching::start();
+    redis.signal(Signal::CONT);
+    server::wait_for(port);
+    std::thread::scope(|scope| {
+        scope.spawn(|| disturb(&pids, interrupt));
+        load::redis(port);
+    });
+    redis.signal(Signal::TERM);
+    let report = compare(redis, watching, bpftrace, &pids);
+    assert_one_loop_each(&report, "redis-server", &pids, 1);
+}
+
+#[test]
+fn redis_counts_as_strace_counts() {
+    let Some(_turn) = turn(&["redis-server", "redis-benchmark", "strace"]) else { return };
+    let (port, folder) = (server::free_port(), server::Folder::new());
+    let watching = Watching::start();
+    let strace = Strace::start(&folder, "redis-server", &server::redis_arguments(&folder, port));
+    let pids = BTreeSet::from([folder.server_pid()]);
+    server::wait_for(port);
+    load::redis(port);
+    pids.iter().for_each(|pid| send(*pid, Signal::TERM));
+    let calls = strace.finish();
+    let report = watching.stop();
+    let seen = assert_equal_to_strace(&report, &pids, &calls);
+    assert_eq!((seen.instances, 0), calls.sum(&["epoll_create", "epoll_create1"]));
+    let (waits, ctl) = (seen.total().waits, seen.total().ctl);
+    // No signal that redis handles is sent to it here.
+    assert!(waits.ready > 1_000 && waits.timeout > 0 && ctl.add > 10, "{waits:?} {ctl:?}");
+    assert_one_loop_each(&report, "redis-server", &pids, 1);
+}
+
+#[test]
 fn nginx_counts_as_bpftrace_counts() {
     let Some(_turn) = turn(&["nginx", "bpftrace", "unshare", "mount", "sh"]) else { return };
     let (port, folder) = (server::free_port(), server::Folder::new());
@@ -137,23 +177,29 @@ fn nginx_under_strace(events: &str, signal: Signal) {
     let Some(_turn) = turn(&["nginx", "strace", "sh"]) else { return };
     let (port, folder) = (server::free_port(), server::Folder::new());
     let watching = Watching::start();
-    let strace = Strace::start(&folder, &server::nginx_arguments(&folder, port, events));
-    let master = folder.nginx_pid();
+    let strace = Strace::start(&folder, "nginx", &server::nginx_arguments(&folder, port, events));
+    let master = folder.server_pid();
     // What a tracer sees of a stop is not always one; at this signal nginx opens its logs again.
     let workers = nginx_under_load(master, port, |pid| send(pid, Signal::USR1));
     send(master, signal);
     let calls = strace.finish();
     let report = watching.stop();
 
-    let seen = Counted::of_report(&report, &workers);
-    let (waits, ctl) = (seen.total().waits, seen.total().ctl);
-    assert_eq!((waits.calls(), waits.failed()), calls.sum(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]));
-    assert_eq!((ctl.calls(), ctl.errors), calls.sum(&["epoll_ctl"]));
+    let seen = assert_equal_to_strace(&report, &workers, &calls);
     // The master tries whether there is epoll at all: that instance is never waited on, and has no row.
     assert_eq!((seen.instances + 1, 0), calls.sum(&["epoll_create", "epoll_create1"]));
     assert_not_idle(&seen);
     assert_one_loop_each(&report, "nginx", &workers, server::NGINX_WORKERS);
+}
+
+/// The report counts as strace did for these processes.
+fn assert_equal_to_strace(report: &Report, pids: &BTreeSet<u32>, calls: &Calls) -> Counted {
+    let seen = Counted::of_report(report, pids);
+    let (waits, ctl) = (seen.total().waits, seen.total().ctl);
+    assert_eq!((waits.calls(), waits.failed()), calls.sum(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]));
+    assert_eq!((ctl.calls(), ctl.errors), calls.sum(&["epoll_ctl"]));
     eprintln!("equal to strace: {calls:?}");
+    seen
 }
 
 #[test]

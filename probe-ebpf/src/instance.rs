@@ -20,7 +20,7 @@ pub struct Table {
     /// How many descriptors it has room for.
     pub size: u32,
     /// Address of its array of files.
-    files: u64,
+    pub files: u64,
 }
 
 /// The descriptor table of `task`; one of size 0 where it has none.

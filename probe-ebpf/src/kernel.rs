@@ -81,6 +81,24 @@ globals! {
     EPITEM_RDLLINK,
     /// epitem.event
     EPITEM_EVENT,
+    /// epitem.rbn
+    EPITEM_RBN,
+    /// epitem.ffd.file
+    EPITEM_FILE,
+    /// epitem.ffd.fd
+    EPITEM_FD,
+    /// epitem.event.data
+    EPITEM_DATA,
+    /// eventpoll.rbr.rb_root.rb_node
+    EVENTPOLL_RBR,
+    /// eventpoll.user
+    EVENTPOLL_USER,
+    /// user_struct.uid
+    USER_STRUCT_UID,
+    /// rb_node.rb_left
+    RB_NODE_LEFT,
+    /// rb_node.rb_right
+    RB_NODE_RIGHT,
     /// 1: ready lists are measured
     BACKLOG,
     /// k_sigaction.sa.sa_handler

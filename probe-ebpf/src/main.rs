@@ -16,6 +16,7 @@ mod epoll;
 mod filter;
 mod flush;
 mod instance;
+mod interest;
 mod kernel;
 mod poll;
 mod raw;
@@ -141,6 +142,13 @@ fn task_exec(raw: *mut c_void) -> i32 {
 fn sample(ctx: *const kernel::TaskIter) -> i32 {
     sample::show(ctx);
     0
+}
+
+/// iter/task: the interest sets.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+fn interest(ctx: *const kernel::TaskIter) -> i32 {
+    interest::show(ctx)
 }
 
 /// iter/task, run once before the probes are attached: the waits that are in progress.

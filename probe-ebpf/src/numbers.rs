@@ -20,6 +20,18 @@ macro_rules! numbers {
 }
 
 numbers! {
+    /// What a [`crate::Chunk`] says.
+    chunk {
+        /// A descriptor of a process means an instance; the head alone.
+        HOLDER = "holder",
+        /// Entries of the instance that was announced last.
+        ENTRIES = "entries",
+        /// The last of its entries, and the end of its walk.
+        END = "end",
+    }
+}
+
+numbers! {
     /// How a completed wait ended.
     result {
         /// It returned at least one event.

@@ -11,8 +11,8 @@ mod kernel_memory;
 mod loops;
 mod machine;
 mod others;
-mod servers;
-mod started;
+pub mod servers;
+pub mod started;
 mod tools;
 
 use std::{

@@ -5,6 +5,7 @@
 
 mod bench;
 mod build_probe;
+mod dashboards;
 mod debian;
 mod lockfile;
 mod process;
@@ -31,6 +32,7 @@ Examples:
   cargo xtask build-probe          compile the eBPF programs into probe-ebpf/prebuilt/ (commit the result)
   cargo xtask build-probe --check  prove that the committed object is what the sources give
   cargo xtask tidy                 the house rules that no other tool checks
+  cargo xtask dashboards --verify  evaluate every expression of dashboards and rules against a real agent; as root
   cargo xtask bench                what loopscope costs, beside what the alternatives cost; as root
 
 Only stable Rust is needed for the agent: the compiled eBPF programs are part of the repository.
@@ -68,6 +70,13 @@ enum Command {
     /// it installs what it compares with. Writes docs/bench/latest.md and latest.json, or, when only a part or a
     /// quick run was asked for, the same into target/bench.
     Bench(bench::BenchArgs),
+    /// Make Grafana's dashboards and Prometheus' rules, check them, or see them work
+    ///
+    /// Writes dashboards/*.json and dashboards/rules/ from the tables in xtask/src/dashboards, after every name in them
+    /// was found in the agent's table of metrics. `--verify` starts Prometheus, the agent and real load on loopback and
+    /// evaluates every expression of every panel and rule, for all groups and for each; it needs root, and on Debian it
+    /// installs what it starts.
+    Dashboards(dashboards::DashboardsArgs),
     /// Check the house rules: file headers, file length, SAFETY comments, no paths of one machine
     Tidy,
 }
@@ -78,6 +87,7 @@ fn main() -> ExitCode {
         Command::BuildProbe { check: true } => build_probe::check().map(drop),
         Command::Test => test::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Dashboards(args) => dashboards::run(&args),
         Command::Tidy => tidy::run(),
     };
     match result {

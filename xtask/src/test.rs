@@ -12,16 +12,20 @@ use std::{env, fs};
 use anyhow::{Result, bail};
 
 use crate::build_probe::{self, Checked};
-use crate::{debian, process, tidy, toolchain};
+use crate::{dashboards, debian, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
-const OBSERVED: [(&str, &str); 6] = [
+const OBSERVED: [(&str, &str); 10] = [
     ("nginx", "nginx-light"),
     ("memcached", "memcached"),
+    ("redis-server", "redis-server"),
+    ("redis-benchmark", "redis-tools"),
     ("strace", "strace"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
     ("tmux", "tmux"),
+    ("prometheus", "prometheus"),
+    ("chromium", "chromium"),
 ];
 
 /// How a step ended.
@@ -81,6 +85,7 @@ impl Session {
         self.step("kernel tests, raw backend", |session| {
             session.kernel_tests(&["exact", "exact_*"], &[("LOOPSCOPE_TEST_BACKEND", "raw")])
         });
+        self.step("dashboards", |session| session.dashboards());
         self.step("documentation", |session| session.documentation());
         self.step("licences", |session| session.licences());
         self.step("tidy", |_| tidy::run().map(|()| Outcome::Passed));
@@ -140,6 +145,27 @@ impl Session {
         let mut cargo = self.cargo();
         cargo.args(args).args(names).args(["--", "--test-threads=1"]).envs(environment.iter().copied());
         process::run(&mut cargo)?;
+        Ok(Outcome::Passed)
+    }
+
+    /// Are the committed dashboards and rules what the tables give, do the rules fire as they should, and does each
+    /// expression have data when a real agent is scraped?
+    fn dashboards(&self) -> Result<Outcome> {
+        dashboards::check_committed(&self.root)?;
+        for arguments in [
+            ["check", "config", "dashboards/prometheus.example.yml"],
+            ["check", "rules", "dashboards/rules/loopscope.rules.yml"],
+            ["test", "rules", "dashboards/rules/loopscope.test.yml"],
+        ] {
+            if process::find("promtool").is_none() {
+                return self.left_out("promtool is not on PATH (Debian package prometheus)");
+            }
+            process::run(Command::new("promtool").current_dir(&self.root).args(arguments))?;
+        }
+        if !process::is_root() {
+            return self.left_out("the verification needs root");
+        }
+        dashboards::verify(&self.root)?;
         Ok(Outcome::Passed)
     }
 
@@ -211,7 +237,12 @@ fn set_up() -> Result<Outcome> {
         println!("  everything that the tests observe is installed");
     } else {
         debian::install(&missing, "the tests observe them or compare with them")?;
-        let servers = [("nginx-light", "nginx"), ("memcached", "memcached")];
+        let servers = [
+            ("nginx-light", "nginx"),
+            ("memcached", "memcached"),
+            ("redis-server", "redis-server"),
+            ("prometheus", "prometheus"),
+        ];
         let installed = servers.iter().filter(|(package, _)| missing.contains(package));
         debian::stop_services(&installed.map(|(_, service)| *service).collect::<Vec<_>>())?;
     }

@@ -175,6 +175,63 @@ pub fn fork() -> Result<Option<i32>, Errno> {
     }
 }
 
+/// As [`fork`], with an id for the child that nobody has.
+pub fn fork_as(pid: i32) -> Result<Option<i32>, Errno> {
+    // struct clone_args (clone(2)): the signal at its end is the fifth, the ids and their number are the ninth and
+    // tenth.
+    let ids = [pid];
+    let arguments = [0, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, ids.as_ptr() as u64, 1, 0];
+    // SAFETY: without flags it is a fork, for which see there; the arguments live through the call.
+    match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
+        ..0 => Err(last_error()),
+        0 => Ok(None),
+        child => i32::try_from(child).map(Some).map_err(|_| Errno::RANGE),
+    }
+}
+
+/// Makes a call by its number in the table of 32-bit tasks; what it returned. On arguments that name no memory of ours.
+#[cfg(target_arch = "x86_64")]
+pub fn in_32_bits(number: u32, [a, b, c, d, e]: [u32; 5]) -> i32 {
+    let result;
+    // SAFETY: the interrupt changes nothing but these registers, and the arguments are numbers. rbx, which takes the
+    // first one, is LLVM's own.
+    unsafe {
+        std::arch::asm!(
+            "xchg {first:r}, rbx", "int 0x80", "xchg {first:r}, rbx",
+            first = inout(reg) u64::from(a) => _, inlateout("eax") number => result, in("ecx") b, in("edx") c,
+            in("esi") d, in("edi") e, lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Has the kernel refuse this thread's calls of epoll_pwait with this maxevents, with EPERM, before they begin.
+pub fn refuse_pwait_of(maxevents: u32) -> Result<(), Errno> {
+    // Of struct seccomp_data (seccomp(2)): the call's number, and the lower half of its third argument.
+    const NUMBER: u32 = 0;
+    const THIRD: u32 = 16 + 2 * 8;
+    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let end = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut steps = [
+        step(load, 0, 0, NUMBER),
+        step(equal, 0, 3, libc::SYS_epoll_pwait as u32),
+        step(load, 0, 0, THIRD),
+        step(equal, 0, 1, maxevents),
+        step(end, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()),
+        step(end, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the filter lives through the call, which copies it.
+    let failed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+            || libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) != 0
+    };
+    if failed { Err(last_error()) } else { Ok(()) }
+}
+
 /// Ends a forked child at once.
 pub fn leave() -> ! {
     // SAFETY: the call has no conditions.

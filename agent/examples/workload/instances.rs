@@ -38,6 +38,22 @@ pub fn several(count: u64, rounds: u64) -> Result<Value> {
     Ok(json!({ "rows": rows }))
 }
 
+/// As [`several`], and then it closes them.
+pub fn several_closed(count: u64, rounds: u64) -> Result<Value> {
+    let mut instances = Vec::new();
+    for _ in 0..count {
+        let epfd = calls::create()?;
+        instances.push((Waiter::new(&epfd, Call::Wait), epfd));
+    }
+    for _ in 0..rounds {
+        for (waiter, _) in &mut instances {
+            waiter.wait(8, Limit::Zero)?;
+        }
+    }
+    let rows: Vec<Value> = instances.iter().map(|(waiter, _)| waiter.done()).collect();
+    Ok(json!({ "rows": rows }))
+}
+
 /// One thread on twelve instances in turn, as fast as it can for `rounds` rounds: every other round finds an event.
 pub fn rush(rounds: u64) -> Result<Value> {
     let ready = calls::event(0)?;
@@ -60,6 +76,58 @@ pub fn rush(rounds: u64) -> Result<Value> {
     let rows: Vec<Value> = instances.iter().map(|(waiter, _)| waiter.done()).collect();
     std::mem::forget((instances, ready));
     Ok(json!({ "rows": rows }))
+}
+
+/// `count` threads, one after the other, each with a wait that returns at once and one of 2 ms on an instance
+/// of its own, which closes with it.
+pub fn singles(count: u64) -> Result<Value> {
+    let single = || {
+        let epfd = calls::create()?;
+        let mut waiter = Waiter::new(&epfd, Call::Wait);
+        waiter.wait(8, Limit::Zero)?;
+        waiter.wait(8, Limit::Millis(2))?;
+        Ok::<Value, Errno>(waiter.done())
+    };
+    let rows: Result<Vec<Value>> = (0..count)
+        .map(|_| Ok(thread::spawn(single).join().map_err(|_| anyhow!("a thread panicked"))??))
+        .collect();
+    Ok(json!({ "rows": rows? }))
+}
+
+/// `count` threads at once, each on an instance of its own: a few waits, each thread another number of them, and then
+/// one for ever.
+pub fn many(count: u64) -> Result<Value> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for i in 0..count {
+        let sender = sender.clone();
+        let body = move || {
+            let result = a_few(2 + i % 11);
+            let epfd = result.as_ref().map_or(-1, |(epfd, _)| epfd.as_raw_fd());
+            // A receiver that is gone has failed already.
+            let _ = sender.send(result.map(|(epfd, done)| {
+                std::mem::forget(epfd);
+                done
+            }));
+            Waiter::on(epfd, Call::Wait).wait(8, Limit::Infinite)
+        };
+        thread::Builder::new().stack_size(64 << 10).spawn(body)?;
+    }
+    let rows: Result<Vec<Value>, Errno> = receiver.iter().take(usize::try_from(count)?).collect();
+    Ok(json!({ "rows": rows? }))
+}
+
+/// A new instance and `waits` waits on it, of which every other one is ready.
+fn a_few(waits: u64) -> Result<(OwnedFd, Value), Errno> {
+    let (epfd, ready) = (calls::create()?, calls::event(1)?);
+    let mut waiter = Waiter::new(&epfd, Call::Wait);
+    for i in 0..waits {
+        let op = if i % 2 == 0 { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_DEL };
+        calls::control(epfd.as_raw_fd(), op, ready.as_raw_fd(), Some(libc::EPOLLIN))?;
+        waiter.wait(8, if i % 3 == 0 { Limit::Millis(1) } else { Limit::Zero })?;
+    }
+    // Nothing is ready for the wait that follows.
+    drop(ready);
+    Ok((epfd, waiter.done()))
 }
 
 /// `count` threads on one instance, `rounds` waits each; the threads stay.

@@ -7,9 +7,13 @@
 
 mod calls;
 mod ctl;
+mod edges;
+mod gaps;
+mod hot;
 mod instances;
 mod lives;
 mod ready;
+mod rest;
 mod results;
 mod sets;
 mod tally;
@@ -69,6 +73,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "plain" => results::plain(n(0)?)?,
         "ctl" => ctl::run()?,
         "instances" => instances::several(n(0)?, n(1)?)?,
+        "instances-closed" => instances::several_closed(n(0)?, n(1)?)?,
         "rush" => instances::rush(n(0)?)?,
         "shared" => instances::shared(n(0)?, n(1)?)?,
         "generations" => instances::generations(n(0)?)?,
@@ -87,6 +92,18 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "sets-one" => sets::one(n(0)?, n(1)?)?,
         "sets-between" => sets::between(n(0)?, n(1)?)?,
         "sets-highest" => sets::highest(n(0)?)?,
+        "sets-gaps" => gaps::run()?,
+        "sums" => gaps::sums(n(0)?, n(1)?)?,
+        "singles" => instances::singles(n(0)?)?,
+        "many" => instances::many(n(0)?)?,
+        "rest" => rest::run(n(0)?, n(1)?, n(2)?)?,
+        "hot" => hot::run()?,
+        "headless" => return edges::headless(n(0)?),
+        "same-process" => edges::same_process()?,
+        "same-thread" => edges::same_thread()?,
+        #[cfg(target_arch = "x86_64")]
+        "compat" => edges::compat(n(0)?)?,
+        "refused" => edges::refused(n(0)?)?,
         "echo" => return timing::echo().map(|()| None),
         other => bail!("no scenario {other:?}"),
     }))

@@ -33,16 +33,21 @@ const LOOP_WAITS: usize = 16;
 
 /// Which call waits.
 #[derive(Clone, Copy, Debug, Default)]
-enum Call {
+pub enum Call {
+    /// poll, or what stands in for it.
     #[default]
     Poll,
+    /// ppoll.
     Ppoll,
+    /// select, or what stands in for it.
     Select,
+    /// pselect6.
     Pselect6,
 }
 
 impl Call {
-    const ALL: [Call; 4] = [Call::Poll, Call::Ppoll, Call::Select, Call::Pselect6];
+    /// All of them.
+    pub const ALL: [Call; 4] = [Call::Poll, Call::Ppoll, Call::Select, Call::Pselect6];
 
     fn number(self) -> libc::c_long {
         match self {
@@ -60,9 +65,12 @@ impl Call {
 
 /// A time-out.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Limit {
+pub enum Limit {
+    /// None: wait for ever.
     Infinite,
+    /// Do not wait.
     Zero,
+    /// At most so many ms.
     Millis(u16),
     /// More nanoseconds than a second has.
     Bad,
@@ -72,7 +80,7 @@ enum Limit {
 
 /// A thread's waits by one call, and what came of them.
 #[derive(Default)]
-struct Waiter {
+pub struct Waiter {
     call: Call,
     results: [u64; 5],
     timeouts: [u64; 4],
@@ -83,12 +91,13 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn new(call: Call) -> Self {
+    /// The calling thread by `call`.
+    pub fn new(call: Call) -> Self {
         Waiter { call, brackets: Vec::with_capacity(1024), ..Waiter::default() }
     }
 
     /// One wait for reading, with as many nfds as the call needs or programs pass.
-    fn wait(&mut self, fds: &[i32], limit: Limit) -> Outcome {
+    pub fn wait(&mut self, fds: &[i32], limit: Limit) -> Outcome {
         let nfds = if self.call.is_poll() { fds.len() } else { FD_SETSIZE };
         self.wait_for(fds, nfds, false, limit)
     }
@@ -139,7 +148,7 @@ impl Waiter {
     }
 
     /// What was counted, from the thread that waited.
-    fn done(&self, case: &str) -> Value {
+    pub fn done(&self, case: &str) -> Value {
         let ([ready, timeout, empty, interrupted, error], [infinite, zero, finite, unknown]) =
             (self.results, self.timeouts);
         // What lies between the waits of a loop is busy for certain; with the waits' brackets around, at most.
@@ -164,9 +173,21 @@ impl Waiter {
             "copied_bytes": { "in": self.bytes[0], "out": self.bytes[1] },
             "bracket_sum": self.brackets.iter().map(|[before, after]| after - before).sum::<u64>(),
             "bracket_max": self.brackets.iter().map(|[before, after]| after - before).max(),
+            // ns: first reading before a wait and last one after; what lies between the waits before it is a loop.
+            "first_before": self.brackets.first().map(|[before, _]| before),
+            "last_after": self.brackets.last().map(|[_, after]| after),
+            "early": self.early(),
             "busy_least": between,
             "busy_most": around,
         })
+    }
+}
+
+impl Waiter {
+    /// Between the brackets of the first waits, ns: no busy time, since they are no loop yet.
+    fn early(&self) -> u64 {
+        let pairs = self.brackets.iter().zip(self.brackets.iter().skip(1)).take(LOOP_WAITS - 1);
+        pairs.map(|([_, after], [before, _])| before - after).sum()
     }
 }
 
@@ -178,7 +199,7 @@ fn table_size() -> u64 {
 }
 
 /// What a call returned, or an errno.
-type Outcome = Result<usize, Errno>;
+pub type Outcome = Result<usize, Errno>;
 
 /// The readings of the clock around a call, and what it returned.
 fn bracketed(call: impl FnOnce() -> libc::c_long) -> ([u64; 2], Outcome) {
@@ -242,6 +263,15 @@ fn select(call: Call, fds: &[i32], nfds: usize, except: bool, limit: Limit) -> (
     })
 }
 
+/// One wait for reading that nobody counts.
+pub fn call(call: Call, fds: &[i32], limit: Limit) -> Outcome {
+    let nfds = if call.is_poll() { fds.len() } else { FD_SETSIZE };
+    match call.is_poll() {
+        true => poll(call, fds, nfds, limit).1,
+        false => select(call, fds, nfds, false, limit).1,
+    }
+}
+
 /// Does `work` while another thread sends SIGALRM, whose handler does nothing, to this one every ms.
 fn pestered<T>(work: impl FnOnce() -> T) -> T {
     let (pid, tid) = (std::process::id(), rustix::thread::gettid().as_raw_nonzero().get());
@@ -261,7 +291,7 @@ fn pestered<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Runs a case in a thread of its own, to its end.
-fn alone(case: impl FnOnce() -> Result<Value> + Send) -> Result<Value> {
+pub fn alone(case: impl FnOnce() -> Result<Value> + Send) -> Result<Value> {
     thread::scope(|scope| scope.spawn(case).join().map_err(|_| anyhow!("a thread panicked"))?)
 }
 

@@ -141,6 +141,7 @@ impl Waiter {
             "pid": std::process::id(),
             "tid": rustix::thread::gettid().as_raw_nonzero().get(),
             "epfd": self.epfd,
+            "mechanism": "epoll",
             "call": self.call.name(),
             "maxevents": self.maxevents,
             "waits": self.results.iter().sum::<u64>(),

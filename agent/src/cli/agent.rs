@@ -16,8 +16,9 @@ use loopscope_probe::Counters;
 use super::{AgentArgs, Failure, report, select::Selection};
 use crate::{
     export::{
-        Answer, Exchange, Figures, Own, Unavailable, exchange, families, figures,
+        Answer, Exchange, Figures, Own, Subject, Unavailable, exchange, families, figures,
         groups::Groups,
+        page::Page,
         server::{self, Limits, Server},
     },
     reactor::{Event, Reactor, Watch},
@@ -42,6 +43,8 @@ struct Agent {
     sample: Duration,
     /// The last text, and when its sample was taken.
     text: Option<(Instant, Bytes)>,
+    /// What the page shows.
+    page: Page,
     /// Whether the last sample failed.
     failing: bool,
 }
@@ -94,6 +97,7 @@ impl Agent {
             started,
             sample: Duration::ZERO,
             text: None,
+            page: Page::new(),
             failing: false,
         }
     }
@@ -144,10 +148,15 @@ impl Agent {
         if questions.is_empty() {
             return Ok(());
         }
-        let answer: Answer = self.text().map_err(|error| Unavailable(format!("{error:#}")));
         for question in questions {
+            let answer = match question.subject {
+                Subject::Metrics => self.text(),
+                Subject::Page => self.page().map(Page::html),
+                Subject::Loops => self.page().map(Page::json),
+            };
+            let answer: Answer = answer.map_err(|error| Unavailable(format!("{error:#}")));
             // An error says that the client has gone.
-            let _ = question.send(answer.clone());
+            let _ = question.send(answer);
         }
         Ok(())
     }
@@ -175,6 +184,14 @@ impl Agent {
         Ok(text)
     }
 
+    /// The page, of a reading that others share.
+    fn page(&mut self) -> Result<&Page> {
+        if self.page.want() {
+            self.sample()?;
+        }
+        Ok(&self.page)
+    }
+
     /// Reads the probes and adds what happened since the last time.
     fn sample(&mut self) -> Result<()> {
         let start = Instant::now();
@@ -183,6 +200,7 @@ impl Agent {
         self.watch.begin();
         figures::add_counters(&mut self.counters, &window.counters);
         self.selection.apply(&mut window);
+        self.page.see(&window, &self.counters, self.watch.missed());
         self.groups.add(window);
         self.sample = start.elapsed();
         Ok(())

@@ -29,6 +29,8 @@ pub fn run(args: &RecordArgs) -> Result<(), Failure> {
     let reactor = Reactor::new()?;
     let mut watch = report::start(&reactor, &args.kernel, &selection, Some(recorder))?;
     eprintln!("watching");
+    // Where they cannot be read the recording says so.
+    let _ = watch.read_interest();
     reactor.tick_every(args.interval.unwrap_or(TICK))?;
     if let Some(duration) = args.duration {
         reactor.deadline_after(duration)?;
@@ -46,6 +48,7 @@ pub fn run(args: &RecordArgs) -> Result<(), Failure> {
         }
     }
     watch.sample()?;
+    let _ = watch.read_interest();
     let bytes = finish(&mut watch)?;
     eprintln!("loopscope: {} bytes in {}", units::count(bytes), args.output.display());
     Ok(())

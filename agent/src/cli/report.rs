@@ -197,9 +197,10 @@ pub fn origin(probes: &[ProbeState], selection: &Selection) -> Origin {
 
 /// Puts the report together.
 fn document(watch: &mut Watch, selection: &Selection) -> Report {
+    let interest = watch.read_interest().err().map(build::no_interest);
     let mut window = watch.window();
     selection.apply(&mut window);
-    let unseen = Unseen { missed: watch.missed(), damaged: watch.damaged() };
+    let unseen = Unseen { missed: watch.missed(), damaged: watch.damaged(), interest };
     build::report(&window, &origin(watch.probes(), selection), unseen, watch.started_at())
 }
 
@@ -211,7 +212,8 @@ fn replay(args: &ReportArgs, path: &Path) -> Result<ExitCode, Failure> {
     while replay.step().map_err(damaged)? != Step::End {}
     let mut window = replay.window();
     selection.apply(&mut window);
-    let unseen = Unseen { missed: replay.missed(), damaged: replay.damaged() };
+    let unseen =
+        Unseen { missed: replay.missed(), damaged: replay.damaged(), interest: replay.no_interest() };
     let report = build::report(&window, &replay.origin(), unseen, replay.started_at());
     output::write(|out| report::write(&report, args.format, terminal_width(), out))?;
     Ok(if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::SUCCESS })

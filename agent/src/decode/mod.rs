@@ -1,5 +1,7 @@
 //! Bytes from the kernel to typed records. Pure: no system call, no aya, and no length is believed.
 
+pub mod interest;
+
 use std::fmt;
 
 use loopscope_probe::{Counters, Ctl, Head, Loop, kind, waitable};

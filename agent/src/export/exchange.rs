@@ -24,11 +24,36 @@ pub const NOT_READY: &str = "not ready: the probes are not attached, or their re
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable(pub String);
 
-/// The text of `/metrics`, or why there is none.
+/// What was asked for, or why there is none.
 pub type Answer = Result<Bytes, Unavailable>;
 
-/// A scrape that waits for its answer. Dropped, it says that the agent ends.
-pub type Question = oneshot::Sender<Answer>;
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The text of `/metrics`.
+    Metrics,
+    /// The page of loops.
+    Page,
+    /// The same as JSON.
+    Loops,
+}
+
+/// A client that waits for its answer. Dropped, it says that the agent ends.
+pub struct Question {
+    /// What it asks for.
+    pub subject: Subject,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Question {
+    /// Answers.
+    ///
+    /// # Errors
+    /// The client has gone; the answer comes back.
+    pub fn send(self, answer: Answer) -> Result<(), Answer> {
+        self.answer.send(answer)
+    }
+}
 
 /// The server's end.
 #[derive(Clone)]
@@ -60,17 +85,19 @@ impl Client {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Asks the reactor for the metrics.
+    /// Asks the reactor.
     ///
     /// # Errors
     /// It is not ready, it ends, it cannot sample, or it does not answer in time.
-    pub async fn metrics(&self) -> Answer {
+    pub async fn ask(&self, subject: Subject) -> Answer {
         let unavailable = |why: &str| Unavailable(why.to_owned());
         if !self.is_ready() {
             return Err(unavailable(NOT_READY));
         }
-        let (question, answer) = oneshot::channel();
-        self.questions.send(question).map_err(|_| unavailable("the agent ends"))?;
+        let (sender, answer) = oneshot::channel();
+        self.questions
+            .send(Question { subject, answer: sender })
+            .map_err(|_| unavailable("the agent ends"))?;
         (self.wake)();
         match timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => answer,

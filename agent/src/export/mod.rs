@@ -13,10 +13,11 @@ pub mod figures;
 pub mod groups;
 pub mod metric;
 mod own;
+pub mod page;
 pub mod server;
 pub mod table;
 
-pub use exchange::{Answer, Client, Exchange, NOT_READY, Question, Unavailable, exchange};
+pub use exchange::{Answer, Client, Exchange, NOT_READY, Question, Subject, Unavailable, exchange};
 pub use figures::Figures;
 pub use own::Own;
 pub use table::METRICS;

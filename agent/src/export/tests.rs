@@ -3,7 +3,7 @@
 //! LOOPSCOPE_BLESS=1 writes the golden text and docs/metrics.md anew.
 
 mod sums;
-mod world;
+pub mod world;
 
 use std::{collections::HashSet, env, fs, path::Path, time::Duration};
 

@@ -141,15 +141,22 @@ impl Kernel {
         let mut ebpf = load_object(loader, options, &globals, backlog, &btf, epoll)?;
         fill_filters(&mut ebpf, &options.watched)?;
         let mut wanted: Vec<_> = programs::ITERATORS.iter().map(|name| (*name, Purpose::Tasks)).collect();
+        wanted.push((programs::INTEREST, Purpose::Tasks));
         wanted.extend(programs::of_probes(options.ways.tracepoint));
         let mut loaded = programs::load(&mut ebpf, &btf, &wanted);
         for name in programs::ITERATORS {
             loaded.of(name).with_context(|| format!("the kernel refuses the iterator {name}"))?;
         }
         read_iterator(&mut ebpf, "seed", &mut Vec::new()).context("cannot list the waits in progress")?;
+        let interest = match globals.lacks(Serves::Interest) {
+            None => loaded.of(programs::INTEREST).map_err(|error| format!("{error:#}")),
+            Some(lacks) => Err(lacks),
+        };
         let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded);
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
+        let entries = ebpf.take_map("ENTRIES").context("the probe object has no map ENTRIES")?;
+        let entries = RingBuf::try_from(entries)?;
         let log = match options.log_level {
             0 => None,
             _ => {
@@ -159,7 +166,7 @@ impl Kernel {
         let start_time = started.elapsed();
         drop(btf);
         release_memory();
-        Ok(Kernel { ebpf, events, log, probes, backlog, start_time })
+        Ok(Kernel { ebpf, events, entries, log, probes, backlog, interest, start_time })
     }
 }
 

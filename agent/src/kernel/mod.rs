@@ -8,7 +8,7 @@ pub mod btf;
 mod direct;
 pub mod facts;
 mod load;
-mod missed;
+pub mod missed;
 mod offsets;
 mod probelog;
 mod programs;
@@ -16,12 +16,13 @@ pub mod table;
 mod tracefs;
 
 use std::{
-    io::Read,
+    fs::File,
+    io::{ErrorKind, Read},
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
@@ -36,10 +37,14 @@ pub use load::{Attempt, Options, ProbeState, Watched, Ways};
 pub struct Kernel {
     ebpf: Ebpf,
     events: RingBuf<MapData>,
+    /// What the walks of interest sets send.
+    entries: RingBuf<MapData>,
     log: Option<EbpfLogger<Stderr>>,
     probes: Vec<ProbeState>,
     /// Whether the lengths of ready lists are measured.
     pub backlog: bool,
+    /// Whether interest sets can be read, or why not.
+    pub interest: Result<(), String>,
     /// How long loading and attaching took.
     pub start_time: Duration,
 }
@@ -56,6 +61,31 @@ impl Kernel {
     /// The iterator could not be made or read.
     pub fn pass(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         read_iterator(&mut self.ebpf, "sample", buffer).context("cannot read the probes' records")
+    }
+
+    /// Reads the interest sets of all epoll instances of this host, one chunk a call of `take`, as
+    /// [`crate::decode::interest`] takes them. In runs of at most some 100 us.
+    ///
+    /// # Errors
+    /// They cannot be read on this kernel, or the iterator could not be made or read.
+    pub fn interest(&mut self, mut take: impl FnMut(&[u8])) -> Result<()> {
+        if let Err(reason) = &self.interest {
+            bail!("interest sets cannot be read: {reason}");
+        }
+        let mut file = open_iterator(&mut self.ebpf, programs::INTEREST)?;
+        loop {
+            let read = file.read(&mut [0; 64]);
+            while let Some(chunk) = self.entries.next() {
+                take(&chunk);
+            }
+            match read {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // The program asks to be called again.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).context("cannot read the interest sets"),
+            }
+        }
     }
 
     /// Takes everything out of the ring buffer, one record a call of `take`.
@@ -91,12 +121,16 @@ impl Kernel {
 
 /// Runs the iterator program `name` over all tasks and appends what it writes to `buffer`.
 fn read_iterator(ebpf: &mut Ebpf, name: &str, buffer: &mut Vec<u8>) -> Result<()> {
+    open_iterator(ebpf, name)?.read_to_end(buffer)?;
+    Ok(())
+}
+
+/// A pass of the iterator program `name`.
+fn open_iterator(ebpf: &mut Ebpf, name: &str) -> Result<File> {
     let program: &mut Iter = ebpf
         .program_mut(name)
         .with_context(|| format!("the probe object has no program {name}"))?
         .try_into()?;
     let link = program.attach()?;
-    let mut file = program.take_link(link)?.into_file()?;
-    file.read_to_end(buffer)?;
-    Ok(())
+    Ok(program.take_link(link)?.into_file()?)
 }

@@ -35,6 +35,8 @@ pub enum Purpose {
 
 /// The iterators: without them there is nothing to show.
 pub const ITERATORS: &[&str] = &["sample", "seed"];
+/// The iterator over interest sets: without it they are not shown.
+pub const INTEREST: &str = "interest";
 /// The programs of the raw backend, and their tracepoints.
 pub const RAW: &[&str] = &["sys_enter", "sys_exit"];
 

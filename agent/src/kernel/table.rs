@@ -3,7 +3,7 @@
 
 use loopscope_probe::{CALL_NUMBERS, probe};
 
-use Serves::{All, Backlog, Cgroups};
+use Serves::{All, Backlog, Cgroups, Interest};
 
 /// One call or event that is observed.
 #[derive(Debug)]
@@ -166,6 +166,8 @@ pub enum Serves {
     Cgroups,
     /// The length of ready lists.
     Backlog,
+    /// Interest sets.
+    Interest,
 }
 
 /// One row of the table below.
@@ -209,6 +211,15 @@ pub const OFFSETS: &[Offset] = &[
     offset("EVENTPOLL_RDLLIST", "eventpoll", &["rdllist"], Backlog),
     offset("EPITEM_RDLLINK", "epitem", &["rdllink"], Backlog),
     offset("EPITEM_EVENT", "epitem", &["event"], Backlog),
+    offset("EPITEM_RBN", "epitem", &["rbn"], Interest),
+    offset("EPITEM_FILE", "epitem", &["ffd.file"], Interest),
+    offset("EPITEM_FD", "epitem", &["ffd.fd"], Interest),
+    offset("EPITEM_DATA", "epitem", &["event.data"], Interest),
+    offset("EVENTPOLL_RBR", "eventpoll", &["rbr.rb_root.rb_node"], Interest),
+    offset("EVENTPOLL_USER", "eventpoll", &["user"], Interest),
+    offset("USER_STRUCT_UID", "user_struct", &["uid"], Interest),
+    offset("RB_NODE_LEFT", "rb_node", &["rb_left"], Interest),
+    offset("RB_NODE_RIGHT", "rb_node", &["rb_right"], Interest),
     offset("SIGACTION_HANDLER", "k_sigaction", &["sa.sa_handler"], All),
 ];
 

@@ -1,8 +1,8 @@
 //! Epoll instances: who holds them, who waits, and what epoll_ctl did, summed over threads.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::totals::CtlTotals;
+use super::{interest::InterestSet, totals::CtlTotals};
 
 /// An instance in a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +15,14 @@ pub struct InstanceWindow {
     pub holders: BTreeSet<(u32, i32)>,
     /// epoll_ctl calls, by whichever thread.
     pub ctl: CtlTotals,
+    /// What it watches; None until that was read, or where nobody holds it any more.
+    pub set: Option<Arc<InterestSet>>,
 }
 
 impl InstanceWindow {
     /// An instance of which nothing else is known yet.
     pub fn new(number: u64, waiters: usize) -> Self {
-        InstanceWindow { number, waiters, holders: BTreeSet::new(), ctl: CtlTotals::default() }
+        InstanceWindow { number, waiters, holders: BTreeSet::new(), ctl: CtlTotals::default(), set: None }
     }
 
     /// Notes that a process used it by a descriptor.

@@ -1,7 +1,7 @@
 //! One thread on one waitable: from two readings of its slot to counts, times and the state that it is in.
 //! (`loop` is a keyword.)
 
-use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, waitable};
+use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait};
 
 use super::{
     Thread, Waitable,
@@ -255,6 +255,9 @@ impl LoopState {
     /// The thread has ended: keeps the window's figures in little room, since many threads may end in one.
     pub fn end(&mut self, thread: &Thread, of: Waitable) {
         let times = self.times(thread, of).0.since(self.base_times);
+        if !self.comes_back(thread, of) {
+            self.streak = 0;
+        }
         self.last = Some((self.window_totals().pack(), times));
         self.raw = None;
         *self.totals = Totals::default();
@@ -297,9 +300,14 @@ impl LoopState {
         self.waited
     }
 
-    /// Whether the probes have given its slot away: if it comes back, it starts from nothing, and need not be known.
+    /// Whether the probes have given its slot away: if it comes back, it starts from nothing.
+    pub fn is_given_away(&self) -> bool {
+        self.raw.is_none() && self.last.is_none()
+    }
+
+    /// Whether it need not be known any more.
     pub fn is_gone(&self, thread: &Thread, of: Waitable) -> bool {
-        self.raw.is_none() && self.last.is_none() && !self.is_waiting(thread, of)
+        self.is_given_away() && !self.is_waiting(thread, of)
     }
 
     /// Whether the thread is in a wait on this waitable.
@@ -307,6 +315,16 @@ impl LoopState {
         !thread.ended
             && thread.wait.entry_ns != 0
             && (thread.wait.waitable, thread.wait.generation) == (of.address, of.generation)
+    }
+
+    /// Whether poll or select calls are a loop: after so many of them, and until a gap is too long, as the probes see
+    /// it when the next one begins.
+    fn comes_back(&self, thread: &Thread, of: Waitable) -> bool {
+        let gap = match &self.raw {
+            Some(raw) if !self.is_waiting(thread, of) => thread.now_ns.saturating_sub(raw.last_exit_ns),
+            _ => 0,
+        };
+        self.streak >= LOOP_WAITS && gap <= LOOP_GAP_NS
     }
 
     /// Begins a window.
@@ -341,7 +359,7 @@ impl LoopState {
         }
         // The gap since its last wait: what the thread waited elsewhere, and the rest, which is busy time.
         let gap = thread.now_ns.saturating_sub(raw.last_exit_ns);
-        if of.address <= waitable::LAST && (raw.streak < LOOP_WAITS || gap > LOOP_GAP_NS) {
+        if !of.is_instance() && !self.comes_back(thread, of) {
             return (times, Now::Neither);
         }
         let elsewhere = (thread.wait_ns.saturating_sub(raw.thread_wait_ns) + in_wait).min(gap);
@@ -351,8 +369,8 @@ impl LoopState {
         (times, busy)
     }
 
-    /// The window. `waiters`: threads that waited on the instance within it. `reused`: the kernel gave its address
-    /// to another instance.
+    /// The window. `waiters`: threads that waited on the instance within it. `reused`: its address or its
+    /// descriptor is another instance's.
     pub fn window(
         &self,
         thread: &Thread,
@@ -374,7 +392,7 @@ impl LoopState {
         let (is_loop, alone) = if of.is_instance() {
             (waiters <= 1 || self.waits_before + totals.waits() > 1, waiters <= 1)
         } else {
-            let is_loop = self.streak >= LOOP_WAITS;
+            let is_loop = self.comes_back(thread, of);
             (is_loop, is_loop)
         };
         LoopWindow {

@@ -5,6 +5,7 @@
 
 pub mod histogram;
 mod instance;
+pub mod interest;
 mod looped;
 pub mod totals;
 
@@ -16,10 +17,11 @@ use std::{
 use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason, waitable};
 
 use crate::{
-    decode::{Record, name},
+    decode::{Record, interest::Holder, name},
     identity::Process,
 };
 pub use instance::InstanceWindow;
+use interest::InterestSet;
 use looped::LoopState;
 pub use looped::{Largest, LoopWindow, Now, Times};
 pub use totals::{CtlTotals, Packed, Totals};
@@ -107,6 +109,8 @@ pub struct Model {
     base_ns: u64,
     /// Whether the probes measure ready lists.
     backlog: bool,
+    /// Interest sets, as they were last read; None until then.
+    sets: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
 }
 
 /// The epoll_ctl calls of a thread on an instance, or on what is none, in a window.
@@ -299,6 +303,17 @@ impl Model {
         self.base_ns = self.now_ns;
     }
 
+    /// Takes in the interest sets of all instances.
+    pub fn take_interest(&mut self, found: Vec<Holder>) {
+        let waiters = self.waiters();
+        let waiting = |instance: &Waitable| {
+            let keys = waiters.get(instance).into_iter().flatten();
+            keys.filter_map(|key| self.threads.get(key)).map(|thread| thread.tgid).collect()
+        };
+        let sets = interest::sets(found, waiting);
+        self.sets = Some(sets.into_iter().map(|(instance, set)| (instance, Arc::new(set))).collect());
+    }
+
     /// What happened since [`Model::begin`].
     pub fn window(&mut self) -> Window {
         self.window_of(|looped| looped)
@@ -308,7 +323,7 @@ impl Model {
     pub fn window_of<L>(&mut self, mut make: impl FnMut(LoopWindow) -> L) -> Window<L> {
         self.number();
         let waiters = self.waiters();
-        let newest = self.newest();
+        let (newest, holders) = (self.newest(), self.holders());
         // In one order whatever the map's is: a recording that is replayed must give the same document.
         let mut order: Vec<_> = (self.loops.iter())
             .filter_map(|((key, of), state)| {
@@ -320,14 +335,19 @@ impl Model {
         let loops = order.into_iter().map(|((_, _, number, _, of), thread, state)| {
             let waiters = waiters.get(&of).map_or(0, HashSet::len);
             let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
-            let mut window = state.window(thread, of, number, waiters, reused);
+            // The probes look no more at the descriptor of a slot that they gave away.
+            let taken = state.is_given_away()
+                && holders
+                    .get(&(thread.tgid, state.fd()))
+                    .is_some_and(|holder| of.generation < holder.generation);
+            let mut window = state.window(thread, of, number, waiters, reused || taken);
             window.has_backlog = self.backlog && of.is_instance();
             make(window)
         });
         Window {
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
             loops: loops.collect(),
-            instances: self.instances(&waiters),
+            instances: self.instances(&waiters, &holders),
             ctls: self.ctls.values().map(CtlState::window).collect(),
             counters: difference(&self.counters, &self.base_counters),
         }
@@ -339,7 +359,9 @@ impl Model {
             .loops
             .keys()
             .chain(self.ctls.keys())
-            .map(|(_, waitable)| *waitable)
+            .map(|(_, waitable)| waitable)
+            .chain(self.sets.iter().flat_map(BTreeMap::keys))
+            .copied()
             .filter(|waitable| waitable.is_instance() && !self.numbers.contains_key(waitable))
             .collect();
         new.sort_by_key(|waitable| (waitable.generation, waitable.address));
@@ -375,7 +397,11 @@ impl Model {
     }
 
     /// Every instance that was waited on or changed.
-    fn instances(&self, waiters: &HashMap<Waitable, HashSet<ThreadKey>>) -> Vec<InstanceWindow> {
+    fn instances(
+        &self,
+        waiters: &HashMap<Waitable, HashSet<ThreadKey>>,
+        holders: &HashMap<(u32, i32), Waitable>,
+    ) -> Vec<InstanceWindow> {
         let mut instances: BTreeMap<u64, InstanceWindow> = self
             .numbers
             .iter()
@@ -389,9 +415,15 @@ impl Model {
                 instance.ctl.merge(&state.totals.since(&state.base));
             }
         }
-        for ((tgid, fd), waitable) in self.holders() {
-            if let Some(instance) = self.numbers.get(&waitable).and_then(|number| instances.get_mut(number)) {
-                instance.hold(tgid, fd);
+        for (waitable, set) in self.sets.iter().flatten() {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.holders.extend(&set.holders);
+                instance.set = Some(Arc::clone(set));
+            }
+        }
+        for ((tgid, fd), waitable) in holders {
+            if let Some(instance) = self.numbers.get(waitable).and_then(|number| instances.get_mut(number)) {
+                instance.hold(*tgid, *fd);
             }
         }
         instances.into_values().collect()

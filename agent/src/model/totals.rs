@@ -246,12 +246,14 @@ pub fn continues(old: &Loop, new: &Loop) -> bool {
         && new.busy_ns >= old.busy_ns
 }
 
-/// Whether nothing happened between two readings of a slot: each entry and each exit moves one of these.
+/// Whether nothing happened between two readings of a slot: each entry and each exit moves one of these, but for an
+/// entry after a gap, which ends a streak and nothing else.
 pub fn same(old: &Loop, new: &Loop) -> bool {
     old.last_exit_ns == new.last_exit_ns
         && old.busy_ns == new.busy_ns
         && old.results == new.results
         && old.busy == new.busy
+        && old.streak == new.streak
         && (old.bytes_in, old.bytes_out) == (new.bytes_in, new.bytes_out)
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    decode::{self, Record},
+    decode::{self, Record, interest::Assembly},
     identity::{Process, Processes},
     kernel::{Kernel, Options, ProbeState},
     model::{Model, Window},
@@ -106,6 +106,28 @@ impl Watch {
         // After the pass: what is in it of a thread that ends meanwhile is older than its last figures.
         self.take_events(&mut records);
         self.apply(records);
+        Ok(())
+    }
+
+    /// Reads the interest sets of all epoll instances.
+    ///
+    /// # Errors
+    /// They cannot be read on this kernel, or not now.
+    pub fn read_interest(&mut self) -> Result<()> {
+        let mut assembly = Assembly::default();
+        let (damaged, recorder) = (&mut self.damaged, &mut self.recorder);
+        let mut kept = Vec::new();
+        let read = self.kernel.interest(|chunk| {
+            *damaged += u64::from(assembly.take(chunk).is_err());
+            if recorder.is_some() {
+                kept.push(chunk.to_vec());
+            }
+        });
+        if let Some(recorder) = recorder {
+            recorder.interest(read.as_ref().map(|()| kept));
+        }
+        read?;
+        self.model.take_interest(assembly.finish());
         Ok(())
     }
 

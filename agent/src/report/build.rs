@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::document::{
     Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
-    ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts,
+    ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts, Watched,
 };
 use super::host::Host;
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     model::{
         InstanceWindow, LoopWindow, Now, Window,
         histogram::{self, count_bound, time_bound},
+        interest,
         totals::{CtlTotals, Totals},
     },
 };
@@ -65,12 +66,19 @@ pub struct Origin {
 }
 
 /// What a window could not see: runs that the kernel skipped, and records that could not be read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Unseen {
     /// Runs of probes.
     pub missed: u64,
     /// Records.
     pub damaged: u64,
+    /// Why interest sets could not be read: see [`no_interest`].
+    pub interest: Option<String>,
+}
+
+/// The note that interest sets could not be read.
+pub fn no_interest(error: impl std::fmt::Display) -> String {
+    format!("what instances watch is not known: {error:#}")
 }
 
 /// The whole report of a window that began at `started_at`.
@@ -83,6 +91,7 @@ pub fn report(window: &Window, origin: &Origin, unseen: Unseen, started_at: Syst
 pub fn head<L>(window: &Window<L>, origin: &Origin, unseen: Unseen, started_at: SystemTime) -> Report {
     let mut notes = origin.notes.clone();
     notes.extend(self::notes(&origin.probes));
+    notes.extend(unseen.interest);
     if unseen.damaged > 0 {
         notes.push(format!("{} records could not be read: probe and agent do not fit", unseen.damaged));
     }
@@ -184,11 +193,16 @@ pub fn instance_row(instance: &InstanceWindow) -> InstanceRow {
         instance: instance.number,
         holders: instance.holders.iter().map(|(pid, fd)| Holder { pid: *pid, fd: *fd }).collect(),
         waiters: u32::try_from(instance.waiters).unwrap_or(u32::MAX),
-        depth: None,
-        watched: None,
+        depth: instance.set.as_ref().map(|set| set.depth),
+        watched: instance.set.as_ref().map(|set| watched(&set.watched())),
         ctl: ctl(&instance.ctl),
         listeners: None,
     }
+}
+
+fn watched(watched: &interest::Watched) -> Watched {
+    let interest::Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate } = *watched;
+    Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate }
 }
 
 fn ctl(totals: &CtlTotals) -> Ctl {

@@ -2,7 +2,7 @@
 
 use std::{fmt, mem::offset_of};
 
-use loopscope_probe::{Counters, Ctl, Head as RecordHead, Loop, kind};
+use loopscope_probe::{ChunkHead, Counters, Ctl, Entry, Head as RecordHead, Loop, kind};
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
@@ -90,6 +90,8 @@ pub mod frame {
     pub const PROCESSES: u8 = 4;
     /// The recording was ended, rather than cut off.
     pub const END: u8 = 5;
+    /// Interest sets: 1, and the chunks; or 0, and why they could not be read.
+    pub const INTEREST: u8 = 6;
     /// Flag of a reading: it needs no reading before it.
     pub const KEY: u8 = 1;
     /// Flag of a reading: all records were read, not only the ring buffer.
@@ -217,6 +219,8 @@ pub fn layout() -> Vec<usize> {
         size_of::<Loop>(),
         size_of::<Ctl>(),
         size_of::<Counters>(),
+        size_of::<ChunkHead>(),
+        size_of::<Entry>(),
         kind::NAMES.len(),
         offset_of!(RecordHead, now_ns),
         offset_of!(RecordHead, wait),

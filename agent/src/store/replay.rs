@@ -18,11 +18,15 @@ use super::{
     varint::Bytes,
 };
 use crate::{
-    decode::{self, Record},
+    decode::{self, Record, interest::Assembly},
     identity::Process,
     kernel::{Attempt, ProbeState, table::PROBES},
     model::{Model, Window},
-    report::{build::Origin, group::Sample, host::Host},
+    report::{
+        build::{self, Origin},
+        group::Sample,
+        host::Host,
+    },
 };
 
 /// The ways of attaching that a recording may name.
@@ -60,6 +64,7 @@ pub struct Replay {
     base_missed: u64,
     cpu_ns: u64,
     damaged: u64,
+    no_interest: Option<String>,
 }
 
 /// A reading, unpacked.
@@ -91,6 +96,7 @@ impl Replay {
             base_missed: 0,
             cpu_ns: 0,
             damaged: 0,
+            no_interest: None,
         };
         while !replay.begun {
             if replay.step()? == Step::End {
@@ -155,6 +161,7 @@ impl Replay {
                 self.processes(&mut Bytes(body)).context("a list ends early")?;
                 self.known.extend(self.said.drain(..));
             }
+            frame::INTEREST => self.interest(&mut Bytes(body)).context("a list ends early")?,
             frame::BEGIN => {
                 let ns = body.try_into().map(u64::from_le_bytes).context("a time has eight bytes")?;
                 if !self.begun {
@@ -188,6 +195,27 @@ impl Replay {
             pass = Some(self.unpacker.unpack(&mut bytes)?.to_vec());
         }
         bytes.0.is_empty().then_some(Reading { pass, events })
+    }
+
+    /// As `Watch::read_interest`.
+    fn interest(&mut self, bytes: &mut Bytes) -> Option<()> {
+        if bytes.number()? == 0 {
+            let why = String::from_utf8_lossy(bytes.bytes()?).into_owned();
+            self.no_interest = Some(build::no_interest(why));
+            return Some(());
+        }
+        let mut assembly = Assembly::default();
+        for _ in 0..bytes.size()? {
+            self.damaged += u64::from(assembly.take(bytes.bytes()?).is_err());
+        }
+        self.model.take_interest(assembly.finish());
+        self.no_interest = None;
+        Some(())
+    }
+
+    /// Why interest sets could not be read, as a note.
+    pub fn no_interest(&self) -> Option<String> {
+        self.no_interest.clone()
     }
 
     fn processes(&mut self, bytes: &mut Bytes) -> Option<()> {
@@ -311,6 +339,12 @@ impl Replay {
             if self.step()? == Step::End {
                 break;
             }
+        }
+        let is_interest = |entry: &&Entry| entry.head.kind == frame::INTEREST;
+        let read = self.recording.entries().get(..=before).unwrap_or_default();
+        if let Some(entry) = read.iter().rfind(is_interest).copied() {
+            let body = self.recording.body(&entry)?;
+            self.interest(&mut Bytes(&body)).with_context(|| Damage::Frame(entry.at))?;
         }
         self.begun = true;
         self.begin();

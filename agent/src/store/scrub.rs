@@ -5,7 +5,7 @@
 
 use std::mem::offset_of;
 
-use loopscope_probe::{Ctl, Head, Loop, Wait, kind, waitable};
+use loopscope_probe::{ChunkHead, Ctl, Entry, Head, Loop, Wait, kind, waitable};
 
 /// Kernel addresses on 64-bit machines lie above.
 const KERNEL: u64 = 1 << 63;
@@ -34,6 +34,19 @@ pub fn record(bytes: &mut [u8], distance: u64) {
             move_one(bytes, at + offset, distance);
         }
         at += slot;
+    }
+}
+
+/// As [`record`], of a chunk of an interest set; `user_data`: it may stay.
+pub fn chunk(bytes: &mut [u8], distance: u64, user_data: bool) {
+    move_one(bytes, offset_of!(ChunkHead, file), distance);
+    let entries = bytes.get_mut(size_of::<ChunkHead>()..).unwrap_or_default();
+    for entry in entries.chunks_exact_mut(size_of::<Entry>()) {
+        move_one(entry, offset_of!(Entry, file), distance);
+        let at = offset_of!(Entry, data);
+        if let Some(data) = entry.get_mut(at..at + 8).filter(|_| !user_data) {
+            data.fill(0);
+        }
     }
 }
 

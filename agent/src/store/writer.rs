@@ -193,6 +193,26 @@ impl Recorder {
         }
     }
 
+    /// Interest sets as they were read, or why they were not.
+    pub fn interest(&mut self, read: Result<Vec<Vec<u8>>, &anyhow::Error>) {
+        let mut body = Vec::new();
+        match read {
+            Ok(chunks) => {
+                put(&mut body, 1);
+                put(&mut body, chunks.len() as u64);
+                for mut chunk in chunks {
+                    scrub::chunk(&mut chunk, self.distance, self.tokens.is_none());
+                    put_bytes(&mut body, &chunk);
+                }
+            }
+            Err(error) => {
+                put(&mut body, 0);
+                put_bytes(&mut body, format!("{error:#}").as_bytes());
+            }
+        }
+        self.write(frame::INTEREST, 0, &body);
+    }
+
     /// A report's window begins.
     pub fn begin(&mut self, at: SystemTime) {
         let ns = nanoseconds(at);

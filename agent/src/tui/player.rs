@@ -120,7 +120,7 @@ impl Player {
         let mut window = self.replay.samples();
         (self.filter)(&mut window);
         let times = (self.replay.started_at(), self.replay.now());
-        let unseen = Unseen { missed: self.replay.missed(), damaged: self.replay.damaged() };
+        let unseen = Unseen { missed: self.replay.missed(), damaged: self.replay.damaged(), interest: None };
         let cpu_ns = self.replay.cpu_ns();
         let spent = cpu_ns.saturating_sub(std::mem::replace(&mut self.cpu_ns, cpu_ns));
         let own = Own {

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
+    process::Command,
     thread::{scope, sleep},
     time::Duration,
 };
@@ -65,6 +66,21 @@ pub fn http(port: u16) {
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "nginx closes an idle connection");
         }
     });
+}
+
+/// redis-benchmark, singly and in bursts, then short connections; and a pause, in which redis' clock ticks.
+pub fn redis(port: u16) {
+    for burst in [1, BURST] {
+        let arguments =
+            format!("-h 127.0.0.1 -p {port} -c {CONNECTIONS} -n 6000 -P {burst} -t set,get,lpush -q");
+        let output = Command::new("redis-benchmark").args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    from_several(port, |_, stream| {
+        (0..REQUESTS / BURST).for_each(|_| ask(stream, &"PING\r\n".repeat(BURST), "+PONG\r\n", BURST));
+        (0..SHORT).for_each(|_| ask(&mut connect(port), "PING\r\n", "+PONG\r\n", 1));
+    });
+    sleep(Duration::from_millis(500));
 }
 
 /// Sets and gets, singly and in bursts, and short connections; then a pause, in which memcached's clock ticks.

@@ -33,9 +33,9 @@ impl Folder {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    /// The id of the nginx that runs in it.
-    pub fn nginx_pid(&self) -> u32 {
-        until("nginx's pid file", || fs::read_to_string(self.file("pid")).ok()?.trim().parse().ok())
+    /// The id of the server that runs in it.
+    pub fn server_pid(&self) -> u32 {
+        until("the server's pid file", || fs::read_to_string(self.file("pid")).ok()?.trim().parse().ok())
     }
 }
 
@@ -97,4 +97,29 @@ pub fn memcached(port: u16) -> Process {
     let arguments = format!("-u root -l 127.0.0.1 -p {port} -U 0 -t {MEMCACHED_THREADS} -m 16");
     let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
     Process::start_stopped("memcached", &arguments)
+}
+
+/// redis, not running yet: SIGCONT starts it.
+pub fn redis(folder: &Folder, port: u16) -> Process {
+    Process::start_stopped("redis-server", &redis_arguments(folder, port))
+}
+
+/// Its arguments: nothing is saved, so that it never forks.
+pub fn redis_arguments(folder: &Folder, port: u16) -> Vec<String> {
+    let (port, pid, dir) = (port.to_string(), folder.file("pid"), folder.file(""));
+    let arguments = [
+        "--port",
+        &port,
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--pidfile",
+        &pid,
+        "--dir",
+        &dir,
+    ];
+    arguments.map(str::to_owned).to_vec()
 }

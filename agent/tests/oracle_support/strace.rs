@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use super::{process::Process, server::Folder};
 
-/// A traced nginx.
+/// A traced server.
 pub struct Strace {
     process: Process,
     table: String,
@@ -17,11 +17,11 @@ pub struct Strace {
 pub struct Calls(BTreeMap<String, (u64, u64)>);
 
 impl Strace {
-    /// Starts nginx with these arguments, traced from its first call.
-    pub fn start(folder: &Folder, arguments: &[String]) -> Self {
+    /// Starts a server with these arguments, traced from its first call.
+    pub fn start(folder: &Folder, program: &str, arguments: &[String]) -> Self {
         let table = folder.file("strace");
         let mut command = Command::new("strace");
-        command.args(["-f", "-c", "-U", "calls,errors,name", "-e", "trace=/^epoll_", "-o", &table, "nginx"]);
+        command.args(["-f", "-c", "-U", "calls,errors,name", "-e", "trace=/^epoll_", "-o", &table, program]);
         Strace { process: Process::start(command.args(arguments)), table }
     }
 

@@ -161,10 +161,11 @@ impl Server {
 }
 
 /// A folder that is gone with its value.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new() -> Result<Folder> {
+    /// A new one.
+    pub fn new() -> Result<Folder> {
         let path = env::temp_dir().join(format!("loopscope-bench-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Folder(path))
@@ -195,13 +196,13 @@ fn nginx_configuration(folder: &Path, port: u16) -> String {
 }
 
 /// A port of 127.0.0.1 that nobody listens on.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a port")?;
     Ok(listener.local_addr().context("find a port")?.port())
 }
 
 /// Waits until the server listens.
-fn listening(mut server: Started, port: u16) -> Result<Started> {
+pub fn listening(mut server: Started, port: u16) -> Result<Started> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         if Instant::now() > deadline {

@@ -9,33 +9,28 @@ use std::{
 use hyper::{
     Method, Response, StatusCode,
     body::{Body, Bytes, Frame, SizeHint},
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use tokio::sync::Semaphore;
 
-use crate::export::{Client, NOT_READY, families};
+use crate::export::{Answer, Client, NOT_READY, Subject, Unavailable, families, page};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-const LANDING: &str = concat!(
-    "<!DOCTYPE html>
-<html lang=\"en\">
-<head><meta charset=\"utf-8\"><title>loopscope</title></head>
-<body>
-<h1>loopscope ",
-    env!("CARGO_PKG_VERSION"),
-    "</h1>
-<p>What every event loop of this host is doing.</p>
-<ul>
-<li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>
-<li><a href=\"/-/healthy\">/-/healthy</a>: the agent runs</li>
-<li><a href=\"/-/ready\">/-/ready</a>: the probes are attached and have been read</li>
-</ul>
-</body>
-</html>
-"
-);
+const JSON: &str = "application/json";
+const STYLES: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Every path.
+const PATHS: [&str; 7] = ["/", "/metrics", "/api/loops", "/page.css", "/page.js", "/-/healthy", "/-/ready"];
+
+/// What the page may do: load its own style sheet, script and table, and nothing else from anywhere.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A body of one piece, which answers can share.
 pub struct Text(Option<Bytes>);
@@ -74,10 +69,10 @@ impl Pages {
 
     /// The answer to a request. What else it has, headers and a body, is of no interest.
     pub async fn answer(&self, method: &Method, path: &str) -> Response<Text> {
-        if !["/", "/metrics", "/-/healthy", "/-/ready"].contains(&path) {
+        if !PATHS.contains(&path) {
             return plain(
                 StatusCode::NOT_FOUND,
-                "not found: there are /, /metrics, /-/healthy and /-/ready\n",
+                "not found: there are /, /metrics, /api/loops, /-/healthy and /-/ready\n",
             );
         }
         if method != Method::GET && method != Method::HEAD {
@@ -86,27 +81,57 @@ impl Pages {
             return answer;
         }
         match path {
-            "/metrics" => self.metrics().await,
+            "/metrics" => self.ask(Subject::Metrics, families::CONTENT_TYPE).await,
+            "/api/loops" => guarded(self.ask(Subject::Loops, JSON).await),
+            "/page.css" => {
+                guarded(response(StatusCode::OK, STYLES, Bytes::from_static(page::CSS.as_bytes())))
+            }
+            "/page.js" => {
+                guarded(response(StatusCode::OK, SCRIPT, Bytes::from_static(page::SCRIPT.as_bytes())))
+            }
             "/-/ready" if self.client.is_ready() => plain(StatusCode::OK, "ready\n"),
             "/-/ready" => unavailable(NOT_READY),
             "/-/healthy" => plain(StatusCode::OK, "healthy\n"),
-            _ => response(StatusCode::OK, HTML, Bytes::from_static(LANDING.as_bytes())),
+            _ => guarded(self.page().await),
         }
     }
 
-    async fn metrics(&self) -> Response<Text> {
-        let Ok(_room) = self.scrapes.try_acquire() else {
-            return unavailable("too many scrapes at a time; try again");
-        };
-        match self.client.metrics().await {
-            Ok(text) => response(StatusCode::OK, families::CONTENT_TYPE, text),
+    async fn ask(&self, subject: Subject, kind: &'static str) -> Response<Text> {
+        match self.answer_to(subject).await {
+            Ok(text) => response(StatusCode::OK, kind, text),
             Err(why) => unavailable(&why.0),
+        }
+    }
+
+    /// The page, with a table or without: its links and its script are of use either way.
+    async fn page(&self) -> Response<Text> {
+        let page = self.answer_to(Subject::Page).await;
+        response(StatusCode::OK, HTML, page.unwrap_or_else(|why| Bytes::from(page::empty(&why.0))))
+    }
+
+    async fn answer_to(&self, subject: Subject) -> Answer {
+        match self.scrapes.try_acquire() {
+            Ok(_room) => self.client.ask(subject).await,
+            Err(_) => Err(Unavailable("too many scrapes at a time; try again".to_owned())),
         }
     }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Text> {
     response(status, TEXT, Bytes::from_static(text.as_bytes()))
+}
+
+/// With what browsers are told about the page and its parts.
+fn guarded(mut answer: Response<Text>) -> Response<Text> {
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
 fn unavailable(why: &str) -> Response<Text> {

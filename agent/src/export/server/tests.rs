@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::export::{Exchange, Question, exchange};
+use crate::export::{Exchange, Question, Subject, exchange};
 
 /// A server on a free port.
 fn start(limits: Limits) -> (SocketAddr, Server, Exchange, mpsc::Receiver<()>) {
@@ -57,8 +57,17 @@ fn pages_that_need_no_sample_are_there_at_once() {
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/html") && head.contains("connection: close"), "{head}");
     assert!(["/metrics", "/-/healthy", "/-/ready"].iter().all(|path| body.contains(path)), "{body}");
+    assert!(
+        head.contains("content-security-policy: default-src 'none'; style-src 'self'; script-src 'self';"),
+        "{head}"
+    );
+    assert!(body.contains("not ready: "), "{body}");
+    for (path, kind) in [("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+        let (status, head, _) = ask(address, "GET", path);
+        assert!(status == 200 && head.contains(kind) && head.contains("nosniff"), "{path}: {head}");
+    }
     assert_eq!(ask(address, "GET", "/-/healthy").0, 200);
-    for path in ["/-/ready", "/metrics"] {
+    for path in ["/-/ready", "/metrics", "/api/loops"] {
         let (status, _, body) = ask(address, "GET", path);
         assert!(status == 503 && body.starts_with("not ready: "), "{status} {body}");
     }
@@ -98,6 +107,22 @@ fn scrapes_beyond_the_limit_are_refused_and_the_others_wait() {
         let (status, head, body) = receive(stream);
         assert_eq!((status, body.as_str()), (200, "a 1\n"));
         assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    }
+    server.stop();
+}
+
+#[test]
+fn each_path_asks_for_its_own() {
+    let (address, server, exchange, wakes) = start(Limits::default());
+    exchange.set_ready(true);
+    for (path, subject) in
+        [("/", Subject::Page), ("/api/loops", Subject::Loops), ("/metrics", Subject::Metrics)]
+    {
+        let waiting = send(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let question = collect(&exchange, &wakes, 1).pop().unwrap();
+        assert_eq!(question.subject, subject);
+        question.send(Ok("answer".into())).unwrap();
+        assert_eq!(receive(waiting).2, "answer");
     }
     server.stop();
 }
