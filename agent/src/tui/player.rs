@@ -57,7 +57,7 @@ impl fmt::Display for Progress {
 
 /// Minutes and seconds.
 fn clock(seconds: f64) -> String {
-    let seconds = seconds as u64;
+    let seconds = seconds.round() as u64;
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
@@ -192,8 +192,9 @@ impl Player {
             },
         };
         let wanted = start.saturating_add(since.saturating_mul(1_000_000_000));
-        let to = self.passes.iter().position(|(_, ns)| *ns >= wanted);
-        self.go(to.unwrap_or(self.passes.len()))
+        // Readings come some milliseconds early or late.
+        let nearest = self.passes.iter().enumerate().min_by_key(|(_, (_, ns))| ns.abs_diff(wanted));
+        self.go(nearest.map_or(0, |(to, _)| to))
     }
 
     fn time(&self, ns: u64) -> SystemTime {
