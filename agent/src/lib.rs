@@ -2,7 +2,7 @@
 //!
 //! The way of a figure: [`kernel`] (probes, maps, iterators) -> [`decode`] (bytes to typed records) -> [`model`]
 //! (what happened between two passes) -> [`report`] (documents and their text forms) or [`export`] (metrics over
-//! HTTP). The [`reactor`] turns the wheel and [`cli`] puts the parts together. Nothing on the right of an arrow may
+//! HTTP), or [`tui`] (a live view). A [`store`] keeps what the kernel gave, and replays it. The [`reactor`] turns the wheel and [`cli`] puts the parts together. Nothing on the right of an arrow may
 //! reach back to its left, and no view computes a difference or a rate of its own.
 
 pub mod cli;
@@ -13,3 +13,5 @@ pub mod kernel;
 pub mod model;
 pub mod reactor;
 pub mod report;
+pub mod store;
+pub mod tui;

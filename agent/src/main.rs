@@ -15,6 +15,9 @@ fn run() -> Result<ExitCode, Failure> {
     };
     match cli.command {
         Command::Report(args) => return cli::report::run(&args),
+        Command::Top(args) => cli::top::run(&args),
+        Command::Record(args) => cli::record::run(&args),
+        Command::Compare(args) => cli::compare::run(&args),
         Command::Agent(_) => cli::agent::run(&argv),
         Command::Check(args) => cli::check::run(&args),
         Command::Completions { shell } => output::write(|out| generate::completions(shell, out)),

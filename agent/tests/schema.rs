@@ -6,6 +6,7 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use loopscope::report::check::{Fact, ProbeCheck, Tried};
+use loopscope::report::compare::{Side, compare};
 use loopscope::report::document::{
     Backlog, CopiedBytes, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
     ProbeRow, Results, SCHEMA, State, Time, Timeouts, Watched,
@@ -188,6 +189,26 @@ fn populated_and_empty_documents_are_valid() {
     let schema = schema("check.schema.json");
     assert_valid(&schema, &check_json_of(&check()));
     assert_valid(&schema, &check_json_of(&CheckDocument { schema: SCHEMA, ..CheckDocument::default() }));
+}
+
+#[test]
+fn a_comparison_is_valid_and_one_that_lacks_a_field_is_not() {
+    let schema = schema("compare.schema.json");
+    let side = |name: &str, rows: Vec<LoopRow>| Side::new(name.to_owned(), 10.0, rows);
+    let slower = LoopRow { utilization: Some(0.9), waits: 1, events: 0, ..populated_loop() };
+    let faster = LoopRow { utilization: Some(0.1), busy_seconds: None, ..populated_loop() };
+    let other = LoopRow { comm: "other".to_owned(), ..populated_loop() };
+    let comparison = compare(&side("a", vec![faster.clone(), faster]), &side("b", vec![slower, other]));
+    let mut out = Vec::new();
+    report::json::write(&comparison, &mut out).unwrap();
+    let document: Value = serde_json::from_slice(&out).unwrap();
+    for list in ["changes", "new", "notes"] {
+        assert!(!document[list].as_array().unwrap().is_empty(), "{list} in {document}");
+    }
+    assert_valid(&schema, &document);
+    for (pointer, damaged) in damaged(&document, None) {
+        assert!(!schema.is_valid(&damaged), "without {pointer}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::build_probe::{self, Checked};
 use crate::{dashboards, debian, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
-const OBSERVED: [(&str, &str); 9] = [
+const OBSERVED: [(&str, &str); 10] = [
     ("nginx", "nginx-light"),
     ("memcached", "memcached"),
     ("redis-server", "redis-server"),
@@ -23,6 +23,7 @@ const OBSERVED: [(&str, &str); 9] = [
     ("strace", "strace"),
     ("bpftrace", "bpftrace"),
     ("bpftool", "bpftool"),
+    ("tmux", "tmux"),
     ("prometheus", "prometheus"),
     ("chromium", "chromium"),
 ];

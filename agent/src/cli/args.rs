@@ -14,8 +14,9 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::{Failure, duration};
 use crate::{
-    export::grouping::{By, Grouping},
-    report::Format,
+    export::grouping::{By, Grouping as SeriesGrouping},
+    report::{Format, expect::Condition, group::Grouping},
+    tui::columns,
 };
 
 /// The most bytes that the kernel keeps of a process's name.
@@ -37,7 +38,8 @@ const PID_MAX: i64 = 1 << 22;
     max_term_width = 100,
     after_long_help = "Examples:
   loopscope check                            what this kernel allows
-  loopscope report                           every event loop of this host, for 10 seconds
+  loopscope top                              every event loop of this host, live
+  loopscope report                           the same as a report, over 10 seconds
   loopscope report --pid 812 --duration 1m   one process, for a minute
 
 Exit codes: 0 done; 1 could not do it; 2 bad input, nothing started."
@@ -51,10 +53,16 @@ pub struct Cli {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show what every event loop does, live
+    Top(TopArgs),
     /// Watch for a while, then print what every event loop did
     Report(ReportArgs),
+    /// Keep everything that the probes tell in a file, for every view to replay
+    Record(RecordArgs),
     /// Show what this kernel allows: each probe, the way it is attached, and what is lost without it
     Check(CheckArgs),
+    /// Show what differs between two reports or recordings
+    Compare(CompareArgs),
     /// Serve what every event loop does as metrics, for Prometheus
     Agent(AgentArgs),
     /// Print the completion script of a shell
@@ -79,6 +87,8 @@ pub enum Command {
   loopscope report --cgroup /system.slice --format json | jq '.loops[] | select(.utilization > 0.8)'
   loopscope report --duration 500ms --format csv > loops.csv
   loopscope report -- ./server --once               a command and its children, until it ends
+  loopscope report --fail-if 'busy_seconds.p99>50ms'     exit code 1 where a loop was slower
+  loopscope report --replay night.loopscope         a recording, without root
 
 A filter that is given several times takes any of its values; different filters must all match.
 Prints 'watching' on stderr as soon as every probe is attached. Ctrl-C ends early with what was seen.")]
@@ -90,6 +100,16 @@ pub struct ReportArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// Exit with 1, and name the rows, where one meets this condition: a field of --format csv, > >= < <= == or !=, and a
+    /// number with a unit; repeatable
+    #[arg(long, value_name = "CONDITION", value_parser = Condition::parse)]
+    pub fail_if: Vec<Condition>,
+    /// Keep what is seen in this file, as record does
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+    /// Report on a recording instead of this host; needs no root
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "command"])]
+    pub replay: Option<PathBuf>,
     /// Which waiters to watch.
     #[command(flatten)]
     pub filters: Filters,
@@ -100,6 +120,123 @@ pub struct ReportArgs {
     /// its standard output goes to stderr
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope top                                     every event loop; ? shows the keys
+  loopscope top --comm 'nginx*' --sort WAITS/s
+  loopscope top -b -n 3 --format json               three windows for a script, without a terminal
+  loopscope top --replay night.loopscope --speed 10
+
+Colours go where NO_COLOR is set. Rows that ended stay, marked, for five windows.")]
+pub struct TopArgs {
+    /// Length of a window: 500ms, 1s, 1m; a bare number is seconds [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub interval: Option<Duration>,
+    /// Print frames on stdout instead of taking the terminal over
+    #[arg(short, long)]
+    pub batch: bool,
+    /// End after so many windows
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames: Option<u64>,
+    /// Form of the frames that --batch prints: json is one report a line, csv has one header; both have a row per thread
+    #[arg(long, value_enum, default_value_t, requires = "batch")]
+    pub format: Format,
+    /// Sort by the column of this header
+    #[arg(long, value_name = "COLUMN", default_value = "UTIL", value_parser = parse_column)]
+    pub sort: usize,
+    /// What a row is
+    #[arg(long, value_enum, value_name = "ROWS", default_value_t)]
+    pub group: Grouping,
+    /// Show a recording instead of this host; needs no root
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Seconds of the recording per second, 0.0625 to 256
+    #[arg(long, value_name = "N", default_value_t = 1.0, requires = "replay")]
+    pub speed: f64,
+    /// Which waiters to watch.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How to reach the kernel.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope record -o night.loopscope --duration 8h --max-size 500M
+  loopscope record -o shop.loopscope --redact --pid 812
+  loopscope top --replay night.loopscope
+  loopscope report --fail-if 'busy_seconds.p99>50ms'     exit code 1 where a loop was slower
+  loopscope report --replay night.loopscope
+
+Prints 'watching' on stderr as soon as every probe is attached; Ctrl-C ends it. What was written stays readable if it is
+killed or the disk is full. The file is readable for its owner alone and holds names of processes and paths, but for
+--redact, and never an address of the kernel.")]
+pub struct RecordArgs {
+    /// The file to write; one that is there is replaced
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// How long to watch: 10s, 5m, 8h [default: until Ctrl-C]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+    /// How often everything is read [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub interval: Option<Duration>,
+    /// Bytes that it may have, such as 100M: at half of it the file is begun anew, and the one before kept as FILE.1
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+    /// Put tokens in the place of names and paths, the same for the same name, so that the file can be given away
+    #[arg(long)]
+    pub redact: bool,
+    /// Which waiters to watch.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How to reach the kernel.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope compare before.loopscope after.loopscope
+  loopscope compare monday.json tuesday.json --format json
+
+Takes recordings, and what report --format json printed. Programs are matched by name; what differs by less than a bucket
+of the histograms (19 %) is taken as the same. Recordings compare better: their histograms can be added up.")]
+pub struct CompareArgs {
+    /// The first
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The second
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TableOrJson,
+}
+
+/// The forms of a comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TableOrJson {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
+}
+
+impl From<TableOrJson> for Format {
+    fn from(form: TableOrJson) -> Format {
+        match form {
+            TableOrJson::Table => Format::Table,
+            TableOrJson::Json => Format::Json,
+        }
+    }
 }
 
 /// Arguments of `agent`.
@@ -186,8 +323,8 @@ impl Series {
     ///
     /// # Errors
     /// [`Failure::bad_input`] where patterns together are too large to compile.
-    pub fn grouping(&self) -> Result<Grouping, Failure> {
-        Ok(Grouping {
+    pub fn grouping(&self) -> Result<SeriesGrouping, Failure> {
+        Ok(SeriesGrouping {
             by: self.group_by,
             most: self.max_groups as usize,
             allow: compile("--allow-group", &self.allow_groups)?,
@@ -334,6 +471,30 @@ impl ProbeLog {
             Self::Trace => log::LevelFilter::Trace,
         }
     }
+}
+
+/// The place of a column of top.
+fn parse_column(text: &str) -> Result<usize, String> {
+    columns::by_name(text).ok_or_else(|| {
+        let names: Vec<&str> = columns::COLUMNS.iter().map(|column| column.head.header).collect();
+        format!("the columns are {}", names.join(", "))
+    })
+}
+
+/// Bytes: a number with K, M or G (of 1024), or none.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wanted = || "a size is a number with K, M or G, such as 100M; at least 64K".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "" => 1,
+        "K" | "k" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        _ => return Err(wanted()),
+    };
+    let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    size.filter(|size| *size >= 64 << 10).ok_or_else(wanted)
 }
 
 /// A pattern of names. One that can match no name is a mistake, not a filter that shows nothing.

@@ -1,26 +1,32 @@
 //! The command line: its definition ([`args`]), how it is read ([`parse`]) and how a command ends
 //! ([`failure`]).
 //!
-//! Help, completions and the man page ([`generate`]) all come from the one definition. A file per command ([`report`],
-//! [`agent`], [`check`]) puts the parts together; bad input is refused before anything is started.
+//! Help, completions and the man page ([`generate`]) all come from the one definition. A file per command ([`top`],
+//! [`report`], [`record`], [`compare`], [`agent`], [`check`]) puts the parts together; bad input is refused before anything is started.
 
 pub mod agent;
 pub mod args;
 pub mod check;
 mod child;
+pub mod compare;
 mod config;
 pub mod duration;
 pub mod failure;
 pub mod generate;
 pub mod output;
+pub mod record;
 pub mod report;
 mod select;
+pub mod top;
 
 use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{AgentArgs, Backend, CheckArgs, Cli, Command, Filters, Kernel, ProbeLog, ReportArgs};
+pub use args::{
+    AgentArgs, Backend, CheckArgs, Cli, Command, CompareArgs, Filters, Kernel, ProbeLog, RecordArgs,
+    ReportArgs, TopArgs,
+};
 pub use failure::{Failure, finish};
 
 /// Reads the command line `args`, the program's name first. `None`: help or version was asked for and has

@@ -2,21 +2,24 @@
 
 use std::{
     io::{IsTerminal, stderr, stdout},
+    path::Path,
     process::ExitCode,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Backend, Failure, Kernel, ReportArgs, child, output, select::Selection};
+use super::{Backend, Failure, Kernel, ReportArgs, child, output, record, select::Selection};
 use crate::{
     kernel::{Options, ProbeState, Watched, Ways, btf::BtfError, facts},
     reactor::{Event, Reactor, Watch},
     report::{
-        self, Format, build,
-        document::{Report, SCHEMA},
+        self, Format,
+        build::{self, Origin, Unseen},
+        document::Report,
         host::Host,
     },
+    store::{Limits, Recorder, Step},
 };
 
 /// How often everything is read: often enough that no u32 count can wrap unseen (2^32 waits a second), and that
@@ -31,11 +34,17 @@ const DURATION: Duration = Duration::from_secs(10);
 /// # Errors
 /// Bad filters (2); not allowed, refused by the kernel, or the output failed (1).
 pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    if let Some(path) = &args.replay {
+        return replay(args, path);
+    }
     let mut selection = Selection::new(&args.filters)?;
     selection.watched.descendants = !args.command.is_empty();
+    let recorder = match &args.record {
+        Some(path) => Some(record::create(path, Limits::default(), &selection)?),
+        None => None,
+    };
     let reactor = Reactor::new()?;
-    let mut watch = start(&reactor, &args.kernel, &selection)?;
-    let started_at = SystemTime::now();
+    let mut watch = start(&reactor, &args.kernel, &selection, recorder)?;
     let mut code = 0;
     if args.command.is_empty() {
         wait(&reactor, &mut watch, args.duration.unwrap_or(DURATION))?;
@@ -44,16 +53,23 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
         accompany(&reactor, &mut watch, &child)?;
         code = child.code()?;
     }
-    let report = document(&mut watch, &selection, started_at);
+    let report = document(&mut watch, &selection);
+    let recorded = record::finish(&mut watch);
     let width = terminal_width();
     output::write(|out| report::write(&report, args.format, width, out))?;
-    Ok(ExitCode::from(code))
+    recorded.map(|_| if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::from(code) })
 }
 
 /// Loads and attaches; a main job that cannot be done is an error.
-fn start(reactor: &Reactor, kernel: &Kernel, selection: &Selection) -> Result<Watch, Failure> {
+pub fn start(
+    reactor: &Reactor,
+    kernel: &Kernel,
+    selection: &Selection,
+    recorder: Option<Recorder>,
+) -> Result<Watch, Failure> {
     let options = options(kernel, &selection.watched)?;
-    let watch = Watch::start(&options, reactor).map_err(|error| refused(kernel, error))?;
+    let watch =
+        Watch::start_recording(&options, reactor, recorder).map_err(|error| refused(kernel, error))?;
     missing(watch.probes()).map_or(Ok(watch), Err)
 }
 
@@ -143,12 +159,17 @@ fn accompany(reactor: &Reactor, watch: &mut Watch, child: &child::Watched) -> Re
 }
 
 /// What every event means but those that end the watch.
-fn tend(watch: &mut Watch, event: Event) -> Result<(), Failure> {
+pub fn tend(watch: &mut Watch, event: Event) -> Result<(), Failure> {
     match event {
         Event::Tick => watch.sample()?,
         Event::Records => watch.drain(),
         Event::Log => watch.print_log(),
-        Event::Woken | Event::Child | Event::Deadline | Event::Signal { .. } | Event::Hangup => {}
+        Event::Woken
+        | Event::Child
+        | Event::Deadline
+        | Event::Input
+        | Event::Signal { .. }
+        | Event::Hangup => {}
     }
     Ok(())
 }
@@ -169,32 +190,48 @@ fn progress(duration: Duration) -> Option<ProgressBar> {
     Some(bar)
 }
 
+/// What documents say of where the windows of these probes come from.
+pub fn origin(probes: &[ProbeState], selection: &Selection) -> Origin {
+    Origin {
+        host: Host::this(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        probes: probes.to_vec(),
+        notes: selection.notes(),
+    }
+}
+
 /// Puts the report together.
-fn document(watch: &mut Watch, selection: &Selection, started_at: SystemTime) -> Report {
-    let interest = watch.read_interest();
+fn document(watch: &mut Watch, selection: &Selection) -> Report {
+    let interest = watch.read_interest().err().map(build::no_interest);
     let mut window = watch.window();
     selection.apply(&mut window);
-    let host = Host::this();
-    let mut notes = selection.notes();
-    notes.extend(build::notes(watch.probes()));
-    notes.extend(interest.err().map(|error| format!("what instances watch is not known: {error:#}")));
-    if watch.damaged() > 0 {
-        notes.push(format!("{} records could not be read: probe and agent do not fit", watch.damaged()));
+    let unseen = Unseen { missed: watch.missed(), damaged: watch.damaged(), interest };
+    build::report(&window, &origin(watch.probes(), selection), unseen, watch.started_at())
+}
+
+/// The report that was, or would have been, printed when the recording was made.
+fn replay(args: &ReportArgs, path: &Path) -> Result<ExitCode, Failure> {
+    let mut replay = record::open(path)?;
+    let selection = Selection::of_recording(&args.filters, &replay.head().filtered)?;
+    let damaged = |error| record::unreadable(path, &error);
+    while replay.step().map_err(damaged)? != Step::End {}
+    let mut window = replay.window();
+    selection.apply(&mut window);
+    let unseen =
+        Unseen { missed: replay.missed(), damaged: replay.damaged(), interest: replay.no_interest() };
+    let report = build::report(&window, &replay.origin(), unseen, replay.started_at());
+    output::write(|out| report::write(&report, args.format, terminal_width(), out))?;
+    Ok(if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whether a row meets a condition of --fail-if; names those that do.
+fn fails(args: &ReportArgs, report: &Report) -> bool {
+    let failures: Vec<String> =
+        args.fail_if.iter().flat_map(|condition| condition.failures(&report.loops)).collect();
+    for failure in &failures {
+        eprintln!("loopscope: failed: {}", report::text::one_line(failure));
     }
-    Report {
-        schema: SCHEMA,
-        host: host.name,
-        kernel: host.kernel,
-        arch: host.arch,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: humantime::format_rfc3339_millis(started_at).to_string(),
-        duration_seconds: window.duration_ns as f64 / 1e9,
-        probes: build::probe_rows(watch.probes(), &window.counters),
-        lost: build::lost(&window.counters, watch.missed()),
-        notes,
-        loops: window.loops.iter().map(build::loop_row).collect(),
-        instances: window.instances.iter().map(build::instance_row).collect(),
-    }
+    !failures.is_empty()
 }
 
 /// Columns of the terminal on stdout; None where there is none.

@@ -8,12 +8,13 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use globset::GlobSet;
+use globset::{Glob, GlobSet};
 
 use super::{Failure, Filters};
 use crate::{
     kernel::Watched,
-    model::{LoopWindow, Window},
+    model::{Thread, Window},
+    store::Filtered,
 };
 
 /// Filters, checked against this host.
@@ -21,8 +22,14 @@ pub struct Selection {
     /// What the probes can tell apart by themselves.
     pub watched: Watched,
     comms: Option<GlobSet>,
+    /// As they were written.
+    patterns: Vec<String>,
     /// Cgroups that are compared here, by path, because one of them is of a v1 hierarchy.
     paths: Vec<String>,
+    /// Processes that are compared here, because a recording is replayed.
+    pids: Vec<u32>,
+    /// The filters of the recording that is replayed.
+    recorded: Option<Box<Selection>>,
 }
 
 /// Where cgroup hierarchies are mounted.
@@ -68,7 +75,41 @@ impl Selection {
         } else {
             watched.cgroups.clear();
         }
-        Ok(Selection { watched, comms: filters.comm_matcher()?, paths })
+        Ok(Selection { watched, paths, ..Selection::named(filters)? })
+    }
+
+    /// Filters for a recording: those of the recording, and more. Nothing is asked of this host.
+    ///
+    /// # Errors
+    /// Patterns that are too large.
+    pub fn of_recording(filters: &Filters, filtered: &Filtered) -> Result<Selection, Failure> {
+        let path = |path: &PathBuf| path.to_string_lossy().trim_start_matches("/sys/fs/cgroup").to_owned();
+        let comms = filtered.comms.iter().filter_map(|comm| Glob::new(comm).ok()).collect();
+        let recorded = Filters { comms, ..Filters::default() };
+        let recorded = Selection { paths: filtered.paths.clone(), ..Selection::named(&recorded)? };
+        Ok(Selection {
+            paths: filters.cgroups.iter().map(path).collect(),
+            pids: filters.pids.clone(),
+            recorded: Some(Box::new(recorded)),
+            ..Selection::named(filters)?
+        })
+    }
+
+    /// Filters by name alone.
+    fn named(filters: &Filters) -> Result<Selection, Failure> {
+        Ok(Selection {
+            watched: Watched::default(),
+            comms: filters.comm_matcher()?,
+            patterns: filters.comms.iter().map(|comm| comm.glob().to_owned()).collect(),
+            paths: Vec::new(),
+            pids: Vec::new(),
+            recorded: None,
+        })
+    }
+
+    /// What a recording has to keep of it.
+    pub fn filtered(&self) -> Filtered {
+        Filtered { comms: self.patterns.clone(), paths: self.paths.clone(), notes: self.notes() }
     }
 
     /// Other names from now on.
@@ -88,26 +129,28 @@ impl Selection {
     }
 
     /// Leaves out of a window what the probes could not.
-    pub fn apply(&self, window: &mut Window) {
-        if self.comms.is_none() && self.paths.is_empty() {
+    pub fn apply<L: AsRef<Thread>>(&self, window: &mut Window<L>) {
+        if let Some(recorded) = &self.recorded {
+            recorded.apply(window);
+        }
+        if self.comms.is_none() && self.paths.is_empty() && self.pids.is_empty() {
             return;
         }
-        window.loops.retain(|looped| self.keeps(looped));
-        let pids: HashSet<u32> = window.loops.iter().map(|looped| looped.thread.tgid).collect();
+        window.loops.retain(|looped| self.keeps(looped.as_ref()));
+        let pids: HashSet<u32> = window.loops.iter().map(|looped| looped.as_ref().tgid).collect();
         window.instances.retain(|instance| instance.holders.iter().any(|(pid, _)| pids.contains(pid)));
         window.ctls.retain(|ctl| pids.contains(&ctl.tgid));
     }
 
-    fn keeps(&self, looped: &LoopWindow) -> bool {
-        let named = self.comms.as_ref().is_none_or(|comms| comms.is_match(&looped.thread.comm));
+    fn keeps(&self, thread: &Thread) -> bool {
+        let named = self.comms.as_ref().is_none_or(|comms| comms.is_match(&thread.comm));
         let placed = self.paths.is_empty()
-            || looped
-                .thread
+            || thread
                 .process
                 .cgroups
                 .iter()
                 .any(|own| self.paths.iter().any(|path| Path::new(own).starts_with(path)));
-        named && placed
+        named && placed && (self.pids.is_empty() || self.pids.contains(&thread.tgid))
     }
 }
 

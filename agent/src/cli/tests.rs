@@ -89,7 +89,7 @@ fn bad_input_is_one_line_that_says_what_where_and_how_to_mend() {
     ] {
         assert_eq!(refused(args), message);
     }
-    assert!(refused(&[]).contains("report, check"), "{}", refused(&[]));
+    assert!(refused(&[]).contains("top, report, record"), "{}", refused(&[]));
     let hostile = refused(&["report", "--cgroup", "a\u{1b}[31m\nb"]);
     assert!(hostile.contains("--cgroup <PATH>") && hostile.contains("begins with /"), "{hostile}");
 }

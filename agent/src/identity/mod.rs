@@ -20,7 +20,8 @@ pub use pods::Pod;
 use pods::Pods;
 
 /// What is known of a process beside its name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// Path of the executable, as the process sees it.
     pub exe: Option<String>,

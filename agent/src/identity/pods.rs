@@ -10,7 +10,7 @@ use std::{
 const REMEMBERED: usize = 4_096;
 
 /// A Kubernetes pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pod {
     /// Its UID.
     pub uid: String,

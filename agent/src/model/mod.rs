@@ -23,8 +23,8 @@ use crate::{
 pub use instance::InstanceWindow;
 use interest::InterestSet;
 use looped::LoopState;
-pub use looped::{LoopWindow, Now, Times};
-pub use totals::CtlTotals;
+pub use looped::{Largest, LoopWindow, Now, Times};
+pub use totals::{CtlTotals, Packed, Totals};
 
 /// A thread's record: thread ids are reused, the time at which the record was made is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,15 +139,15 @@ pub struct CtlWindow {
     pub totals: CtlTotals,
 }
 
-/// What happened in a window.
+/// What happened in a window; `L` is what was made of each loop.
 #[derive(Debug)]
-pub struct Window {
+pub struct Window<L = LoopWindow> {
     /// CLOCK_MONOTONIC of the last pass, ns.
     pub now_ns: u64,
     /// From the pass that began it to the last one, ns.
     pub duration_ns: u64,
     /// Loops and other waiters.
-    pub loops: Vec<LoopWindow>,
+    pub loops: Vec<L>,
     /// Instances, by number.
     pub instances: Vec<InstanceWindow>,
     /// epoll_ctl calls by who made them; those of `instances` are the same calls.
@@ -335,31 +335,38 @@ impl Model {
 
     /// What happened since [`Model::begin`].
     pub fn window(&mut self) -> Window {
+        self.window_of(|looped| looped)
+    }
+
+    /// As [`Model::window`], and makes something else of each loop at once: a loop's figures are 4.6 KB.
+    pub fn window_of<L>(&mut self, mut make: impl FnMut(LoopWindow) -> L) -> Window<L> {
         self.number();
         let waiters = self.waiters();
         let (newest, holders) = (self.newest(), self.holders());
-        let number = |of: &Waitable| self.numbers.get(of).copied();
-        let known = |key: &ThreadKey| self.threads.get(key);
-        let states = self.loops.iter().filter_map(|((key, of), state)| Some((known(key)?, *of, state)));
-        let mut states: Vec<(&Thread, Waitable, &LoopState)> = states.collect();
-        // Before their windows are made: those have 5 KB each, which sorting would move about.
-        states.sort_by_key(|(thread, of, _)| (thread.tgid, thread.tid, number(of)));
-        let loops = states.into_iter().map(|(thread, of, state)| {
+        // In one order whatever the map's is: a recording that is replayed must give the same document.
+        let mut order: Vec<_> = (self.loops.iter())
+            .filter_map(|((key, of), state)| {
+                let (thread, number) = (self.threads.get(key)?, self.numbers.get(of).copied());
+                Some(((thread.tgid, thread.tid, number, *key, *of), thread, state))
+            })
+            .collect();
+        order.sort_unstable_by_key(|(place, ..)| *place);
+        let loops = order.into_iter().map(|((_, _, number, _, of), thread, state)| {
             let waiters = waiters.get(&of).map_or(0, HashSet::len);
             let reused = newest.get(&of.address).is_some_and(|newest| of.generation < *newest);
             // The probes look no more at the descriptor of a slot that they gave away.
-            let held = || holders.get(&(thread.tgid, state.fd()));
-            let taken =
-                state.is_given_away() && held().is_some_and(|holder| of.generation < holder.generation);
-            let mut window = state.window(thread, of, number(&of), waiters, reused || taken);
+            let taken = state.is_given_away()
+                && holders
+                    .get(&(thread.tgid, state.fd()))
+                    .is_some_and(|holder| of.generation < holder.generation);
+            let mut window = state.window(thread, of, number, waiters, reused || taken);
             window.has_backlog = self.backlog && of.is_instance();
-            window
+            make(window)
         });
-        let loops: Vec<LoopWindow> = loops.collect();
         Window {
             now_ns: self.now_ns,
             duration_ns: self.now_ns.saturating_sub(self.base_ns),
-            loops,
+            loops: loops.collect(),
             instances: self.instances(&waiters, &holders),
             ctls: self.ctls.iter().map(|((key, _), state)| state.window(key.tid)).collect(),
             counters: difference(&self.counters, &self.base_counters),

@@ -124,30 +124,6 @@ impl Totals {
         self.busy_ns += new.busy_ns.wrapping_sub(old.busy_ns);
     }
 
-    /// What was added since `base` was a copy of this.
-    #[must_use]
-    pub fn since(&self, base: &Totals) -> Totals {
-        let mut window = self.clone();
-        subtract(&mut window.results, &base.results);
-        subtract(&mut window.timeouts, &base.timeouts);
-        subtract(&mut window.wait, &base.wait);
-        subtract(&mut window.busy, &base.busy);
-        subtract(&mut window.events_per_wait, &base.events_per_wait);
-        subtract(&mut window.overrun, &base.overrun);
-        subtract(&mut window.nfds_per_wait, &base.nfds_per_wait);
-        subtract(&mut window.backlog, &base.backlog);
-        subtract(&mut window.backlog_per_wait, &base.backlog_per_wait);
-        subtract(&mut window.requeued_per_wait, &base.requeued_per_wait);
-        subtract(&mut window.bytes, &base.bytes);
-        window.overrun_ns -= base.overrun_ns.min(window.overrun_ns);
-        window.nfds -= base.nfds.min(window.nfds);
-        window.saturated -= base.saturated.min(window.saturated);
-        window.events -= base.events.min(window.events);
-        window.wait_ns -= base.wait_ns.min(window.wait_ns);
-        window.busy_ns -= base.busy_ns.min(window.busy_ns);
-        window
-    }
-
     /// Every count in a fixed order.
     fn counts_mut(&mut self) -> impl Iterator<Item = &mut u64> {
         let Totals {
@@ -229,6 +205,21 @@ impl Totals {
 pub struct Packed(Box<[(u16, u64)]>);
 
 impl Packed {
+    /// Sum of the counts whose places in [`Totals::counts_mut`] are these.
+    fn sum(&self, places: std::ops::Range<u16>) -> u64 {
+        self.0.iter().filter(|(place, _)| places.contains(place)).map(|(_, count)| count).sum()
+    }
+
+    /// As [`Totals::waits`].
+    pub fn waits(&self) -> u64 {
+        self.sum(6..6 + result::NAMES.len() as u16)
+    }
+
+    /// As [`Totals::events`].
+    pub fn events(&self) -> u64 {
+        self.sum(1..2)
+    }
+
     /// All counts again.
     pub fn unpack(&self) -> Totals {
         let mut totals = Totals::default();
@@ -289,7 +280,7 @@ impl CtlTotals {
         }
     }
 
-    /// As [`Totals::since`].
+    /// What was added since `base` was a copy of this.
     #[must_use]
     pub fn since(&self, base: &CtlTotals) -> CtlTotals {
         let mut window = self.clone();
@@ -322,6 +313,9 @@ mod tests {
             *count = if i % 3 == 0 { 0 } else { i };
         }
         assert_eq!(totals.clone().pack().unpack(), totals);
+        totals.events = 4711;
+        let packed = totals.clone().pack();
+        assert_eq!((packed.waits(), packed.events()), (totals.waits(), 4711));
         assert_eq!(Totals::default().pack(), Packed::default());
     }
 

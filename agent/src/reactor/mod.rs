@@ -48,6 +48,8 @@ pub enum Event {
     Records,
     /// The probes' log has lines.
     Log,
+    /// The terminal has keys.
+    Input,
 }
 
 /// What an epoll entry stands for: the index is its user data.
@@ -60,10 +62,11 @@ enum Source {
     Waker,
     Records,
     Log,
+    Input,
 }
 
 impl Source {
-    const ALL: [Source; 7] = [
+    const ALL: [Source; 8] = [
         Source::Tick,
         Source::Deadline,
         Source::Signal,
@@ -71,6 +74,7 @@ impl Source {
         Source::Waker,
         Source::Records,
         Source::Log,
+        Source::Input,
     ];
 }
 
@@ -167,6 +171,25 @@ impl Reactor {
         self.add(pidfd, Source::Child)
     }
 
+    /// Watches a terminal; [`Event::Input`] comes as long as there is something to read.
+    ///
+    /// # Errors
+    /// epoll_ctl refuses it.
+    pub fn watch_input(&self, terminal: BorrowedFd<'_>) -> Result<()> {
+        self.add(terminal, Source::Input)
+    }
+
+    /// Takes these signals too as [`Event::Signal`], instead of what they would do by themselves.
+    ///
+    /// # Errors
+    /// The signals cannot be blocked, or not added to the descriptor.
+    pub fn take_signals(&mut self, more: &[Signal]) -> Result<()> {
+        let mut asked = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        asked.extend(more.iter().copied());
+        asked.thread_block().context("cannot block signals")?;
+        self.signals.set_mask(&asked).context("cannot take signals by a descriptor")
+    }
+
     /// Gives [`Event::Tick`] every `period`, starting `period` from now.
     ///
     /// # Errors
@@ -220,6 +243,7 @@ impl Reactor {
             Source::Child => Some(Event::Child),
             Source::Records => Some(Event::Records),
             Source::Log => Some(Event::Log),
+            Source::Input => Some(Event::Input),
         })
     }
 

@@ -1,6 +1,10 @@
 //! The probes and the model together: what a view samples. Lives in the reactor's thread.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
 
@@ -9,6 +13,8 @@ use crate::{
     identity::{Process, Processes},
     kernel::{Kernel, Options, ProbeState},
     model::{Model, Window},
+    report::group::Sample,
+    store::Recorder,
 };
 
 use super::Reactor;
@@ -21,7 +27,11 @@ pub struct Watch {
     buffer: Vec<u8>,
     /// Records that could not be read; always 0 unless probe and agent disagree.
     damaged: u64,
+    missed: u64,
     base_missed: u64,
+    started_at: SystemTime,
+    /// Keeps everything that is read.
+    recorder: Option<Recorder>,
 }
 
 impl Watch {
@@ -30,7 +40,22 @@ impl Watch {
     /// # Errors
     /// As [`Kernel::start`], or the first pass fails.
     pub fn start(options: &Options, reactor: &Reactor) -> Result<Watch> {
+        Self::start_recording(options, reactor, None)
+    }
+
+    /// As [`Watch::start`], and keeps everything that is read.
+    ///
+    /// # Errors
+    /// As [`Watch::start`]. That the recorder cannot write is none: see [`Watch::recorder`].
+    pub fn start_recording(
+        options: &Options,
+        reactor: &Reactor,
+        mut recorder: Option<Recorder>,
+    ) -> Result<Watch> {
         let kernel = Kernel::start(options, reactor.fd())?;
+        if let Some(recorder) = &mut recorder {
+            recorder.probes(kernel.probes(), kernel.backlog);
+        }
         reactor.watch(kernel.events_fd(), kernel.log_fd())?;
         let model = Model::new(kernel.backlog);
         let mut watch = Watch {
@@ -39,11 +64,18 @@ impl Watch {
             processes: Processes::default(),
             buffer: Vec::new(),
             damaged: 0,
+            missed: 0,
             base_missed: 0,
+            started_at: SystemTime::now(),
+            recorder,
         };
         watch.sample()?;
         watch.model.begin();
-        watch.base_missed = watch.kernel.missed();
+        watch.base_missed = watch.missed;
+        watch.started_at = SystemTime::now();
+        if let Some(recorder) = &mut watch.recorder {
+            recorder.begin(watch.started_at);
+        }
         Ok(watch)
     }
 
@@ -64,6 +96,10 @@ impl Watch {
     pub fn sample(&mut self) -> Result<()> {
         self.buffer.clear();
         self.kernel.pass(&mut self.buffer)?;
+        self.missed = self.kernel.missed();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.pass(&self.buffer);
+        }
         let mut records = decode::records(&self.buffer).context("the probes' records are damaged")?;
         if !matches!(records.last(), Some(Record::Counters(..))) {
             anyhow::bail!("a pass over the probes' records ended early, after {} bytes", self.buffer.len());
@@ -80,8 +116,18 @@ impl Watch {
     /// They cannot be read on this kernel, or not now.
     pub fn read_interest(&mut self) -> Result<Duration> {
         let mut assembly = Assembly::default();
-        let damaged = &mut self.damaged;
-        self.kernel.interest(|chunk| *damaged += u64::from(assembly.take(chunk).is_err()))?;
+        let (damaged, recorder) = (&mut self.damaged, &mut self.recorder);
+        let mut kept = Vec::new();
+        let read = self.kernel.interest(|chunk| {
+            *damaged += u64::from(assembly.take(chunk).is_err());
+            if recorder.is_some() {
+                kept.push(chunk.to_vec());
+            }
+        });
+        if let Some(recorder) = recorder {
+            recorder.interest(read.as_ref().map(|()| kept));
+        }
+        read?;
         let longest = Duration::from_nanos(assembly.longest_ns().into());
         self.model.take_interest(assembly.finish());
         Ok(longest)
@@ -104,14 +150,29 @@ impl Watch {
         self.model.window()
     }
 
+    /// As [`Watch::window`], in less room.
+    pub fn samples(&mut self) -> Window<Sample> {
+        self.model.window_of(Sample::new)
+    }
+
     /// Forgets what has ended, and begins the next window.
     pub fn begin(&mut self) {
         self.model.begin();
     }
 
-    /// Runs of probes that the kernel skipped since the start.
+    /// Runs of probes that the kernel skipped from the start to the last sample.
     pub fn missed(&self) -> u64 {
-        self.kernel.missed().saturating_sub(self.base_missed)
+        self.missed.saturating_sub(self.base_missed)
+    }
+
+    /// When the first window began.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// What keeps everything that is read, if anything does.
+    pub fn recorder(&mut self) -> &mut Option<Recorder> {
+        &mut self.recorder
     }
 
     /// Records that could not be read.
@@ -121,18 +182,32 @@ impl Watch {
 
     /// Empties the ring buffer into `records`.
     fn take_events(&mut self, records: &mut Vec<Record>) {
-        let damaged = &mut self.damaged;
-        self.kernel.events(|bytes| match decode::record(bytes) {
-            Ok((record, _)) => records.push(record),
-            Err(_) => *damaged += 1,
+        let (damaged, recorder) = (&mut self.damaged, &mut self.recorder);
+        self.kernel.events(|bytes| {
+            if let Some(recorder) = recorder {
+                recorder.event(bytes);
+            }
+            match decode::record(bytes) {
+                Ok((record, _)) => records.push(record),
+                Err(_) => *damaged += 1,
+            }
         });
     }
 
     fn apply(&mut self, records: Vec<Record>) {
-        let processes = &mut self.processes;
+        let (processes, recorder) = (&mut self.processes, &mut self.recorder);
         // Threads of one process mostly come together: one look at /proc does for them.
         let mut seen: HashMap<u32, Arc<Process>> = HashMap::new();
-        let mut identify = |pid| Arc::clone(seen.entry(pid).or_insert_with(|| processes.get(pid)));
+        let mut identify = |pid| -> Arc<Process> {
+            let process = Arc::clone(seen.entry(pid).or_insert_with(|| processes.get(pid)));
+            if let Some(recorder) = recorder {
+                recorder.process(pid, &process);
+            }
+            process
+        };
         self.model.apply(records, &mut identify);
+        if let Some(recorder) = recorder {
+            recorder.commit(self.missed);
+        }
     }
 }

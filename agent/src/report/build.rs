@@ -3,14 +3,17 @@
 
 use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, mechanism, result, timeout};
 
+use std::time::SystemTime;
+
 use super::document::{
     Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
-    ProbeRow, Results, Seconds, State, Time, Timeouts, Watched,
+    ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts, Watched,
 };
+use super::host::Host;
 use crate::{
     kernel::ProbeState,
     model::{
-        InstanceWindow, LoopWindow, Now,
+        InstanceWindow, LoopWindow, Now, Window,
         histogram::{self, count_bound, time_bound},
         interest,
         totals::{CtlTotals, Totals},
@@ -46,6 +49,65 @@ fn counts(buckets: &[u64], sum: u64, max: u64) -> Counts {
             let [p50, p90, p99] = d.quantiles.map(|value| Some(value as u64));
             Distribution { count: d.count, sum, p50, p90, p99, max: Some(d.max as u64) }
         }
+    }
+}
+
+/// Where windows come from: what stays the same from one to the next.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The host.
+    pub host: Host,
+    /// The version of loopscope that watched.
+    pub version: String,
+    /// How each probe is attached.
+    pub probes: Vec<ProbeState>,
+    /// What the filters do not let see.
+    pub notes: Vec<String>,
+}
+
+/// What a window could not see: runs that the kernel skipped, and records that could not be read.
+#[derive(Clone, Debug, Default)]
+pub struct Unseen {
+    /// Runs of probes.
+    pub missed: u64,
+    /// Records.
+    pub damaged: u64,
+    /// Why interest sets could not be read: see [`no_interest`].
+    pub interest: Option<String>,
+}
+
+/// The note that interest sets could not be read.
+pub fn no_interest(error: impl std::fmt::Display) -> String {
+    format!("what instances watch is not known: {error:#}")
+}
+
+/// The whole report of a window that began at `started_at`.
+pub fn report(window: &Window, origin: &Origin, unseen: Unseen, started_at: SystemTime) -> Report {
+    let loops = window.loops.iter().map(loop_row).collect();
+    Report { loops, ..head(window, origin, unseen, started_at) }
+}
+
+/// As [`report`], without its loops.
+pub fn head<L>(window: &Window<L>, origin: &Origin, unseen: Unseen, started_at: SystemTime) -> Report {
+    let mut notes = origin.notes.clone();
+    notes.extend(self::notes(&origin.probes));
+    notes.extend(unseen.interest);
+    if unseen.damaged > 0 {
+        notes.push(format!("{} records could not be read: probe and agent do not fit", unseen.damaged));
+    }
+    Report {
+        schema: SCHEMA,
+        host: origin.host.name.clone(),
+        kernel: origin.host.kernel.clone(),
+        arch: origin.host.arch.clone(),
+        version: origin.version.clone(),
+        started_at: humantime::format_rfc3339_millis(started_at).to_string(),
+        duration_seconds: seconds(window.duration_ns),
+        probes: probe_rows(&origin.probes, &window.counters),
+        lost: lost(&window.counters, unseen.missed),
+        notes,
+        loops: Vec::new(),
+        instances: window.instances.iter().map(instance_row).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ const NAME_COLUMNS: usize = 24;
 /// The columns of the bar beside the utilisation.
 const BAR_COLUMNS: usize = 5;
 /// What stands for a figure that a row does not have.
-const NONE: &str = "-";
+pub const NONE: &str = "-";
 
 /// A column of the table of loops.
 pub struct Column {
@@ -49,12 +49,13 @@ pub const COLUMNS: [Column; 15] = [
     left("STATE", 4, |row, _| state(row)),
 ];
 
-fn or_none(text: Option<String>) -> String {
+/// The text, or what stands for none.
+pub fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| NONE.to_owned())
 }
 
 /// Process and thread, once where they are the same.
-fn name(row: &LoopRow) -> String {
+pub fn name(row: &LoopRow) -> String {
     let name = match (row.comm.as_str(), row.thread.as_str()) {
         ("", "") => "(no name)".to_owned(),
         (comm, thread) if thread == comm || thread.is_empty() => comm.to_owned(),
@@ -63,15 +64,18 @@ fn name(row: &LoopRow) -> String {
     cut(&sanitize(&name), NAME_COLUMNS)
 }
 
-fn time(seconds: Option<f64>) -> String {
+/// A time, if there is one.
+pub fn time(seconds: Option<f64>) -> String {
     or_none(seconds.map(units::seconds))
 }
 
-fn busy(row: &LoopRow, figure: fn(&Seconds) -> Option<f64>) -> String {
+/// A figure of the busy times.
+pub fn busy(row: &LoopRow, figure: fn(&Seconds) -> Option<f64>) -> String {
     time(row.busy_seconds.as_ref().and_then(figure))
 }
 
-fn utilization(row: &LoopRow) -> String {
+/// The share and a bar of it.
+pub fn utilization(row: &LoopRow) -> String {
     match row.utilization {
         Some(share) => format!("{:>4} {}", units::percent(share), units::bar(share, BAR_COLUMNS)),
         None => format!("{NONE:>4}"),
@@ -79,7 +83,7 @@ fn utilization(row: &LoopRow) -> String {
 }
 
 /// Asking for one event at a time saturates every wait that has one, which says nothing: shown as such.
-fn saturated(row: &LoopRow) -> String {
+pub fn saturated(row: &LoopRow) -> String {
     if row.maxevents == Some(1) {
         "max=1".to_owned()
     } else {
@@ -87,7 +91,8 @@ fn saturated(row: &LoopRow) -> String {
     }
 }
 
-fn state(row: &LoopRow) -> String {
+/// What it is in, and for how long.
+pub fn state(row: &LoopRow) -> String {
     let name = match row.state {
         _ if row.ended => return "ended".to_owned(),
         State::None => return NONE.to_owned(),

@@ -20,6 +20,22 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     write_rows(&header(), &report.loops, out)
 }
 
+/// Writes the loops of one of many windows: as [`write_report`], with when the window began in a column before.
+pub fn write_frame(report: &Report, first: bool, out: &mut dyn Write) -> io::Result<()> {
+    let columns = header();
+    let mut writer = WriterBuilder::new().terminator(Terminator::Any(b'\n')).from_writer(out);
+    let begins = |begin: &str| vec![begin.to_owned()];
+    if first {
+        writer.write_record(begins("started_at").iter().chain(&columns)).map_err(output_error)?;
+    }
+    for row in &report.loops {
+        let row = serde_json::to_value(row)?;
+        let cells = columns.iter().map(|column| cell(&row, column));
+        writer.write_record(begins(&report.started_at).into_iter().chain(cells)).map_err(output_error)?;
+    }
+    writer.flush()
+}
+
 /// Writes the probes of `check`, one row each; `tried` is a JSON array within its cell.
 pub fn write_check(check: &CheckDocument, out: &mut dyn Write) -> io::Result<()> {
     write_rows(&columns_of(&full_probe()), &check.probes, out)

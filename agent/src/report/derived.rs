@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use super::document::{Counts, Ctl, InstanceRow, LoopRow, Lost, Report};
+use super::document::{Counts, Ctl, InstanceRow, LoopRow, Lost, Report, Seconds};
 
 impl Report {
     /// `count` per second of the window; 0 for a window without length.
@@ -65,6 +65,50 @@ impl LoopRow {
     }
 }
 
+/// What the probes of one observed call cost, seconds: what `cargo xtask bench` measures for a wait.
+const CALL_SECONDS: f64 = 498e-9;
+
+impl Report {
+    /// Time that the probes took in the window, as an estimate: the calls times what one was measured to cost.
+    pub fn probe_seconds(&self) -> f64 {
+        self.probes.iter().map(|probe| probe.runs as f64).sum::<f64>() * CALL_SECONDS
+    }
+
+    /// `seconds` of CPU time as a share of the window on `cpus` processors; None for a window without length.
+    pub fn share_of_machine(&self, seconds: f64, cpus: usize) -> Option<f64> {
+        let whole = self.duration_seconds * cpus as f64;
+        (whole > 0.0).then(|| seconds / whole)
+    }
+}
+
+impl Lost {
+    /// What was lost in both windows.
+    #[must_use]
+    pub fn plus(self, other: Lost) -> Lost {
+        Lost {
+            records: self.records + other.records,
+            events: self.events + other.events,
+            missed: self.missed + other.missed,
+            unpaired: self.unpaired + other.unpaired,
+            clamped: self.clamped + other.clamped,
+            unseen: self.unseen + other.unseen,
+        }
+    }
+}
+
+impl InstanceRow {
+    /// By what its watched descriptors are triggered: `ET`, `LT` or `LT+ET`; None until they were read, or without any.
+    pub fn trigger(&self) -> Option<&'static str> {
+        let watched = self.watched?;
+        match (watched.level > 0, watched.edge > 0) {
+            (true, true) => Some("LT+ET"),
+            (true, false) => Some("LT"),
+            (false, true) => Some("ET"),
+            (false, false) => None,
+        }
+    }
+}
+
 impl Counts {
     /// The mean; None for one that saw nothing.
     pub fn mean(&self) -> Option<f64> {
@@ -86,7 +130,60 @@ impl InstanceRow {
     }
 }
 
-fn share(part: u64, whole: u64) -> Option<f64> {
+impl LoopRow {
+    /// Takes another row of the same program in, as far as rows tell: counts and times add up; of quantiles, which
+    /// cannot be added, the greater one stays.
+    pub fn add(&mut self, other: &Self) {
+        self.waits += other.waits;
+        self.events += other.events;
+        self.saturated += other.saturated;
+        self.wait_seconds.worst(&other.wait_seconds);
+        match (&mut self.busy_seconds, &other.busy_seconds) {
+            (Some(busy), Some(other)) => busy.worst(other),
+            (busy @ None, Some(other)) => *busy = Some(*other),
+            (_, None) => {}
+        }
+        if let (Some(late), Some(other)) = (&mut self.overrun_seconds, &other.overrun_seconds) {
+            late.worst(other);
+        }
+        if let Some(more) = other.time.busy {
+            // Without a busy time of its own, what it waited says nothing of a loop.
+            self.time.wait = other.time.wait + if self.time.busy.is_some() { self.time.wait } else { 0.0 };
+            self.time.busy = Some(self.time.busy.unwrap_or(0.0) + more);
+        }
+        self.utilization =
+            self.time.busy.and_then(|busy| fraction(busy, busy + self.time.wait)).or(self.utilization);
+    }
+}
+
+impl Seconds {
+    /// Adds what can be added, and takes the greater of what cannot.
+    fn worst(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        for (own, other) in [
+            (&mut self.p50, other.p50),
+            (&mut self.p90, other.p90),
+            (&mut self.p99, other.p99),
+            (&mut self.max, other.max),
+        ] {
+            // None is below every number.
+            *own = if other > *own { other } else { *own };
+        }
+    }
+}
+
+/// How many times `before` `after` is; None where there was nothing.
+pub fn ratio(before: f64, after: f64) -> Option<f64> {
+    (before > 0.0).then(|| after / before)
+}
+
+fn fraction(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
+}
+
+/// A part of a whole; None of nothing.
+pub fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 

@@ -6,11 +6,14 @@
 
 pub mod build;
 pub mod check;
-mod columns;
+pub mod columns;
+pub mod compare;
 pub mod csv;
 pub mod derived;
 pub mod document;
-mod grid;
+pub mod expect;
+pub mod grid;
+pub mod group;
 pub mod host;
 pub mod json;
 pub mod table;

@@ -67,6 +67,20 @@ pub fn bar(share: f64, cells: usize) -> String {
         .collect()
 }
 
+/// The latest `cells` shares (0 to 1) as columns of eighths, the newest at the right; `.` where there was none.
+pub fn sparkline(shares: &[Option<f64>], cells: usize) -> String {
+    const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let latest = shares.get(shares.len().saturating_sub(cells)..).unwrap_or_default();
+    let bars = latest.iter().map(|share| match share {
+        None => '.',
+        Some(share) => {
+            let step = (share.clamp(0.0, 1.0) * 8.0).ceil() as usize;
+            EIGHTHS.get(step.saturating_sub(1)).copied().unwrap_or('.')
+        }
+    });
+    " ".repeat(cells - latest.len()).chars().chain(bars).collect()
+}
+
 /// `value` in the first unit that holds it; one decimal below ten, except in the smallest unit, which gets
 /// `smallest_decimals`.
 fn scale(value: f64, units: &[Unit], smallest_decimals: usize) -> String {
@@ -135,6 +149,12 @@ mod tests {
             [percent(0.0), percent(0.001), percent(0.5), percent(0.999), percent(1.0)],
             ["0%", "<1%", "50%", "99%", "100%"]
         );
+    }
+
+    #[test]
+    fn a_sparkline_shows_the_latest_at_the_right() {
+        assert_eq!(sparkline(&[Some(0.0), None, Some(0.5), Some(1.0)], 6), "  ▁.▄█");
+        assert_eq!(sparkline(&[Some(1.0), Some(0.0), Some(f64::NAN)], 2), "▁▁");
     }
 
     #[test]

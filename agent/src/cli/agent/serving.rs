@@ -95,7 +95,7 @@ impl Agent {
                         service::alive();
                         watchdog.map_or(Ok(()), |every| reactor.deadline_after(every))?;
                     }
-                    Event::Child => {}
+                    Event::Child | Event::Input => {}
                 }
             }
         }
@@ -115,7 +115,7 @@ impl Agent {
                     Event::Tick => self.sample()?,
                     Event::Records => self.watch.drain(),
                     Event::Log => self.watch.print_log(),
-                    Event::Woken | Event::Child => {}
+                    Event::Woken | Event::Child | Event::Input => {}
                 }
             }
         }

@@ -1,0 +1,106 @@
+//! `loopscope top`: a live view of every event loop, of this host or of a recording.
+
+use std::time::Duration;
+
+use super::{Failure, ProbeLog, TopArgs, output, record, report, select::Selection};
+use crate::{
+    reactor::{Event, Reactor},
+    report::Format,
+    tui::{
+        app::{App, Settings},
+        batch,
+        frame::Frame,
+        player::Player,
+        run::{self, Feed},
+        source::Live,
+        theme::Theme,
+    },
+};
+
+/// Length of a window where nothing else is asked for.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the command.
+///
+/// # Errors
+/// Bad filters, or a file that is no recording (2); no terminal, not allowed, or refused by the kernel (1).
+pub fn run(args: &TopArgs) -> Result<(), Failure> {
+    if !args.batch && args.kernel.probe_log != ProbeLog::Off {
+        return Err(Failure::bad_input("--probe-log would be drawn over; use it with --batch"));
+    }
+    let mut reactor = Reactor::new()?;
+    let settings = Settings {
+        interval: args.interval.unwrap_or(INTERVAL),
+        sort: args.sort,
+        grouping: args.group,
+        replay: args.replay.is_some(),
+    };
+    let feed = feed(args, &reactor)?;
+    let app = App::new(settings);
+    if args.batch {
+        return print(args, &reactor, feed, app);
+    }
+    let environment = |name| std::env::var(name).ok();
+    let theme = Theme::from_environment(environment("NO_COLOR").as_deref(), environment("TERM").as_deref());
+    Ok(run::run(&mut reactor, feed, app, theme, args.frames)?)
+}
+
+/// Where the windows come from.
+fn feed(args: &TopArgs, reactor: &Reactor) -> Result<Feed, Failure> {
+    if let Some(path) = &args.replay {
+        let replay = record::open(path)?;
+        let selection = Selection::of_recording(&args.filters, &replay.head().filtered)?;
+        let filter = Box::new(move |window: &mut _| selection.apply(window));
+        return Ok(Feed::Replay(Box::new(Player::new(replay, filter, args.speed))));
+    }
+    let selection = Selection::new(&args.filters)?;
+    let watch = report::start(reactor, &args.kernel, &selection, None)?;
+    let origin = report::origin(watch.probes(), &selection);
+    let filter = Box::new(move |window: &mut _| selection.apply(window));
+    Ok(Feed::Live(Box::new(Live::new(watch, origin, filter))))
+}
+
+/// Prints frames until there were enough, or a signal comes; of a recording all, without waiting.
+fn print(args: &TopArgs, reactor: &Reactor, feed: Feed, mut app: App) -> Result<(), Failure> {
+    let mut printed = 0;
+    let mut show = |frame: Frame| -> Result<bool, Failure> {
+        app.on_frame(frame);
+        let width = if args.format == Format::Table { report::terminal_width() } else { None };
+        let mut gone = false;
+        output::write(|out| {
+            let result = batch::write(&app, args.format, width, printed == 0, out);
+            gone = result.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+            result
+        })?;
+        printed += 1;
+        Ok(gone || args.frames.is_some_and(|frames| printed >= frames))
+    };
+    match feed {
+        Feed::Replay(mut player) => {
+            let path = args.replay.as_deref().unwrap_or(std::path::Path::new(""));
+            while let Some(frame) = player.next().map_err(|error| record::unreadable(path, &error))? {
+                if show(frame)? {
+                    break;
+                }
+            }
+            Ok(())
+        }
+        Feed::Live(mut live) => {
+            eprintln!("watching");
+            reactor.tick_every(args.interval.unwrap_or(INTERVAL))?;
+            loop {
+                for event in reactor.wait()? {
+                    match event {
+                        Event::Signal { .. } => return Ok(()),
+                        Event::Tick => {
+                            if show(live.frame()?)? {
+                                return Ok(());
+                            }
+                        }
+                        other => report::tend(&mut live.watch, other)?,
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Recordings of a live host: a replay says what was seen, and what is left when the recorder ends badly.
+#![cfg(test)]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Workload, agent, cannot_run, require_bpf, until};
+use serde_json::Value;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("loopscope-rec-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(args: &[&str]) -> Output {
+    let output = agent(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_replayed_report_is_the_report_that_was_made() {
+    if !require_bpf() {
+        return;
+    }
+    let folder = Folder::new("same");
+    let file = folder.file("a.loopscope");
+    // Loops that end, one that stays, several on one instance, polls and selects.
+    let stays = Workload::start("--name stays busy 100000 3");
+    let args = ["report", "--record", &file, "--duration", "4s", "--format", "json"];
+    let live = agent(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let before = Instant::now();
+    while before.elapsed() < Duration::from_secs(3) {
+        for words in ["--quit threads 20 5", "--quit shared 3 50", "--quit sets 3 3", "--quit processes 4 5"]
+        {
+            Workload::start(words).finish();
+        }
+    }
+    let live = live.wait_with_output().unwrap();
+    assert!(live.status.success(), "{}", text(&live.stderr));
+    for format in ["json", "table", "csv"] {
+        let replayed = run(&["report", "--replay", &file, "--format", format]);
+        assert_eq!(text(&replayed.stderr), "");
+        if format == "json" {
+            let [live, replayed] = [text(&live.stdout), text(&replayed.stdout)];
+            let at = live.bytes().zip(replayed.bytes()).position(|(a, b)| a != b).unwrap_or(0);
+            let near = |text: &str| text[at.saturating_sub(600)..(at + 200).min(text.len())].to_owned();
+            assert!(live == replayed, "at byte {at}:\n{}\n\n{}", near(live), near(replayed));
+        }
+    }
+    let report: Value = serde_json::from_slice(&live.stdout).unwrap();
+    assert!(report["loops"].as_array().unwrap().len() > 40, "{report}");
+    // Filters work on a replay too.
+    let some = run(&["report", "--replay", &file, "--format", "json", "--comm", "stays"]);
+    let some: Value = serde_json::from_slice(&some.stdout).unwrap();
+    let rows = some["loops"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["comm"] == "stays"), "{some}");
+    stays.kill();
+}
+
+#[test]
+fn frames_of_a_replay_are_the_windows_one_after_another() {
+    if !require_bpf() {
+        return;
+    }
+    let folder = Folder::new("frames");
+    let file = folder.file("a.loopscope");
+    let workload = Workload::start("--name recorded busy 100000 3");
+    run(&["record", "-o", &file, "--duration", "3300ms", "--interval", "500ms"]);
+    workload.kill();
+    let frames = run(&["top", "-b", "--replay", &file, "--format", "json", "--comm", "recorded"]);
+    let frames: Vec<Value> =
+        text(&frames.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(frames.len() >= 6, "{}", frames.len());
+    let all = run(&["report", "--replay", &file, "--format", "json", "--comm", "recorded"]);
+    let all: Value = serde_json::from_slice(&all.stdout).unwrap();
+    let waits = |report: &Value| report["loops"][0]["waits"].as_u64().unwrap();
+    assert_eq!(frames.iter().map(waits).sum::<u64>(), waits(&all));
+    let csv = run(&["top", "-b", "-n", "2", "--replay", &file, "--format", "csv"]);
+    let lines: Vec<&str> = text(&csv.stdout).lines().collect();
+    assert!(lines[0].starts_with("started_at,pid,tid,comm"), "{}", lines[0]);
+    assert_eq!(lines.iter().filter(|line| line.starts_with("started_at")).count(), 1);
+    let table = run(&["top", "-b", "-n", "2", "--replay", &file]);
+    assert_eq!(text(&table.stdout).matches("PID").count(), 2);
+}
+
+#[test]
+fn what_a_killed_recorder_wrote_can_be_replayed() {
+    if !require_bpf() {
+        return;
+    }
+    let folder = Folder::new("killed");
+    let file = folder.file("a.loopscope");
+    let args = ["record", "-o", &file, "--interval", "100ms"];
+    let mut recorder = agent(&args).stderr(Stdio::null()).spawn().unwrap();
+    until("something is recorded", || fs::metadata(&file).is_ok_and(|meta| meta.len() > 4096));
+    thread::sleep(Duration::from_secs(1));
+    recorder.kill().unwrap();
+    recorder.wait().unwrap();
+    let replayed = run(&["report", "--replay", &file, "--format", "json"]);
+    let report: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert!(report["duration_seconds"].as_f64().unwrap() > 0.5, "{report}");
+    assert!(text(&replayed.stderr).contains("was cut off"), "{}", text(&replayed.stderr));
+    assert_eq!(text(&replayed.stderr).lines().count(), 1);
+}
+
+/// A file system of 128 KB.
+struct Small<'a>(&'a Path);
+
+impl Small<'_> {
+    fn mount(folder: &Path) -> Option<Small<'_>> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=128k", "loopscope-test"]).arg(folder);
+        mount.output().ok()?.status.success().then_some(Small(folder))
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_a_recording_and_leaves_what_was_written() {
+    if !require_bpf() {
+        return;
+    }
+    let folder = Folder::new("full");
+    let Some(disk) = Small::mount(&folder.0) else {
+        return cannot_run("it cannot mount a tmpfs");
+    };
+    let file = folder.file("a.loopscope");
+    let workloads: Vec<Workload> = (0..12).map(|_| Workload::start("busy 100000 1")).collect();
+    let output = agent(&["record", "-o", &file, "--interval", "10ms", "--duration", "60s"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("No space left") && said.contains("can be replayed"), "{said}");
+    let replayed = run(&["report", "--replay", &file, "--format", "json"]);
+    let report: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert!(report["loops"].as_array().unwrap().len() >= 12, "{report}");
+    workloads.into_iter().for_each(Workload::kill);
+    drop(disk);
+}
+
+#[test]
+fn a_redacted_recording_names_nobody_and_one_that_is_full_begins_anew() {
+    if !require_bpf() {
+        return;
+    }
+    let folder = Folder::new("redacted");
+    let file = folder.file("a.loopscope");
+    let workload = Workload::start("--name topsecret busy 100000 1");
+    run(&["record", "-o", &file, "--interval", "10ms", "--duration", "5s", "--max-size", "64K", "--redact"]);
+    workload.kill();
+    let before = format!("{file}.1");
+    for file in [&file, &before] {
+        assert!(fs::metadata(file).unwrap().len() < 48 << 10);
+        let replayed = run(&["report", "--replay", file, "--format", "json"]);
+        let report = text(&replayed.stdout);
+        assert!(!report.contains("topsecret") && !report.contains("workload"), "{report}");
+        assert!(report.contains("\"comm\":\"x"), "{report}");
+    }
+}
+
+#[test]
+fn what_cannot_be_replayed_is_one_line_and_bad_input() {
+    let folder = Folder::new("bad");
+    let file = folder.file("bad");
+    fs::write(&file, "no recording").unwrap();
+    let missing = folder.file("missing");
+    for args in [
+        &["report", "--replay", &file][..],
+        &["report", "--replay", &missing],
+        &["top", "-b", "--replay", &file],
+        &["top", "--replay", &missing],
+        &["record", "-o", &file, "--redact", "--comm", "x"],
+        &["record", "-o", &file, "--max-size", "1"],
+        &["top", "--sort", "NOTHING"],
+    ] {
+        let output = agent(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
+}
