@@ -54,7 +54,10 @@ fn main() -> Result<()> {
     }
     let (after, longest_run) = passes(&mut watch)?;
     let file = format!("/proc/self/fdinfo/{}", instance.as_raw_fd());
-    let alone = longest_ctl(&instance, || Ok(thread::sleep(Duration::from_millis(1))))?;
+    let alone = longest_ctl(&instance, || {
+        thread::sleep(Duration::from_millis(1));
+        Ok(())
+    })?;
     let beside_passes = longest_ctl(&instance, || watch.read_interest().map(drop))?;
     let beside_fdinfo = longest_ctl(&instance, || Ok(fs::read(&file).map(drop)?))?;
     println!(

@@ -4,7 +4,7 @@
 //! begin. The number of groups is bounded, whatever the host's processes do: see [`Groups`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use super::grouping::{Grouping, Key, Who};
 use crate::{
     model::{
         CtlTotals, LoopWindow, Now, Window,
+        interest::{InterestSet, Watched},
         totals::{Packed, Totals},
     },
     report::build::EVENT_BYTES,
@@ -56,6 +57,23 @@ pub struct Current {
     pub busy_ns: u64,
     /// Highest descriptor in the sets of select.
     pub highest_fd: Option<u32>,
+    /// Entries of the instances' interest sets, by [`TRIGGERS`]; None until they were read.
+    pub watched: Option<[u64; TRIGGERS.len()]>,
+    /// Of those, the stale ones.
+    pub stale: u64,
+}
+
+/// The sorts of entries of an interest set; the first two are all of them.
+pub const TRIGGERS: [&str; 4] = ["level", "edge", "oneshot", "exclusive"];
+
+impl Current {
+    /// Adds what an instance watches.
+    fn watch(&mut self, watched: &Watched) {
+        let Watched { level, edge, oneshot, exclusive, stale, .. } = *watched;
+        let sums = self.watched.get_or_insert_default();
+        sums.iter_mut().zip([level, edge, oneshot, exclusive]).for_each(|(sum, count)| *sum += count);
+        self.stale += stale;
+    }
 }
 
 impl Group {
@@ -160,9 +178,17 @@ impl Groups {
         for group in self.shown.values_mut().chain(self.others.values_mut()) {
             group.now = Current::default();
         }
+        // Each instance counts once, in the group of the first of those that wait on it.
+        let sets =
+            window.instances.iter().filter_map(|instance| Some((instance.number, instance.set.as_deref()?)));
+        let mut sets: HashMap<u64, &InterestSet> = sets.collect();
         for looped in window.loops {
+            let set = looped.instance.filter(|_| !looped.ended).and_then(|number| sets.remove(&number));
             if let Some(group) = self.group(&Who::from(&looped)) {
                 group.add(looped);
+                if let Some(set) = set {
+                    group.now.watch(&set.watched());
+                }
             }
         }
         for ctl in window.ctls {

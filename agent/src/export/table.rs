@@ -5,7 +5,7 @@ use loopscope_probe::{ctl_errno, ctl_op, result, timeout};
 
 use super::{
     buckets::Buckets,
-    groups::Group,
+    groups::{Group, TRIGGERS},
     metric::{Get, Kind::*, Metric, Rows, Unit},
 };
 
@@ -156,6 +156,28 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Loops and other waiters: one for each thread and instance, poll or select that it has waited by.",
         get: Get::Group(|group, rows| rows.count(group.now.waiters)),
+    },
+    Metric {
+        name: "loopscope_watched_fds",
+        kind: Gauge,
+        unit: Unit::None,
+        labels: &["trigger"],
+        help: "Entries of the interest sets of the epoll instances that are waited on, read from the kernel's own trees: \
+               level and edge are all of them, oneshot and exclusive are among them.",
+        get: Get::Group(|group, rows| {
+            if let Some(watched) = &group.now.watched {
+                rows.named(&TRIGGERS, watched);
+            }
+        }),
+    },
+    Metric {
+        name: "loopscope_stale_watches",
+        kind: Gauge,
+        unit: Unit::None,
+        labels: &[],
+        help: "Of loopscope_watched_fds, entries whose descriptor no longer means their file in any process that holds the \
+               instance: a dup, a fork or SCM_RIGHTS keeps it alive.",
+        get: Get::Group(|group, rows| rows.known(group.now.watched.map(|_| group.now.stale))),
     },
     Metric {
         name: "loopscope_select_highest_fd",

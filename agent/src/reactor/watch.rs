@@ -84,6 +84,11 @@ impl Watch {
         self.kernel.probes()
     }
 
+    /// Why interest sets cannot be read; None where they can.
+    pub fn interest_error(&self) -> Option<&str> {
+        self.kernel.interest.as_ref().err().map(String::as_str)
+    }
+
     /// How long loading and attaching took.
     pub fn start_time(&self) -> Duration {
         self.kernel.start_time

@@ -29,8 +29,6 @@ struct Coming {
 
 /// The names of the interface that the agent does not export yet. A name that its table has may not be here.
 const NOT_EXPORTED_YET: &[Coming] = &[
-    Coming { name: "loopscope_watched_fds", kind: Kind::Gauge, grouped: true, labels: &["trigger"] },
-    Coming { name: "loopscope_stale_watches", kind: Kind::Gauge, grouped: true, labels: &[] },
     Coming { name: "loopscope_listener_loops", kind: Kind::Gauge, grouped: true, labels: &["listener"] },
     Coming {
         name: "loopscope_listener_max_share_ratio",

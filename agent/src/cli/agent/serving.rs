@@ -61,7 +61,10 @@ impl Agent {
 
     /// Says what is not watched, and the line for which scripts wait.
     pub fn announce(&self) {
-        for note in self.selection.notes().into_iter().chain(build::notes(self.watch.probes())) {
+        let unread = self.watch.interest_error();
+        let unread = unread.map(|reason| format!("what instances watch is not known: {reason}"));
+        let notes = self.selection.notes().into_iter().chain(build::notes(self.watch.probes()));
+        for note in notes.chain(unread) {
             say(format_args!("loopscope: note: {note}"));
         }
         say(format_args!("watching"));
@@ -214,6 +217,8 @@ impl Agent {
     pub fn sample(&mut self) -> Result<()> {
         let start = Instant::now();
         self.watch.sample()?;
+        // Where it cannot be read, the series that need it are missing, and `announce` has said so.
+        let _ = self.watch.read_interest();
         let mut window = self.watch.window();
         self.watch.begin();
         figures::add_counters(&mut self.counters, &window.counters);

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use loopscope_probe::{
-    Counters, Ctl, Head, Loop, Wait, ctl_errno, ctl_op,
+    Counters, Ctl, Entry, Head, Loop, Wait, ctl_errno, ctl_op,
     histogram::{count_bucket, time_bucket},
     mechanism, reason, result, timeout, waitable,
 };
 
 use crate::{
-    decode::Record,
+    decode::{
+        Record,
+        interest::{Entries, Holder},
+    },
     export::{grouping::Grouping, groups::Groups},
     identity::Process,
-    model::Model,
+    model::{
+        Model,
+        interest::{EDGE, EXCLUSIVE},
+    },
 };
 
 /// A second, ns.
@@ -99,9 +105,32 @@ pub fn groups() -> Groups {
     let mut model = Model::default();
     let mut groups = at_most(4);
     for (now, records) in passes() {
+        model.take_interest(holders());
         pass(&mut model, &mut groups, now, records);
     }
     groups
+}
+
+/// What the instances watch: two files of the first, one of them edge-triggered and closed with a dup, one of the third.
+fn holders() -> Vec<Holder> {
+    let holder = |n: u64, tgid: u32, first: Vec<Entry>| Holder {
+        tgid,
+        epfd: 5,
+        uid: 0,
+        instance: (instance(n), 0),
+        entries: Some(Entries { first, ..Entries::default() }),
+    };
+    let entry = |fd: u32, events: u32, behind: u32| Entry {
+        file: u64::from(fd) * 64,
+        fd,
+        events,
+        behind,
+        ..Entry::default()
+    };
+    vec![
+        holder(1, 10, vec![entry(6, 1, 1), entry(7, 1 | EDGE, 0)]),
+        holder(3, 20, vec![entry(6, 1 | EXCLUSIVE, 1)]),
+    ]
 }
 
 /// What [`groups`] takes in: the records of each pass, and its time.
