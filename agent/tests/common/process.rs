@@ -5,7 +5,10 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, Receiver},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -154,7 +157,9 @@ impl Workload {
             None => Self::spawn(&mut Command::new(workload_program()), words),
             Some((name, words)) => {
                 // The kernel takes the name from the path that is executed.
-                let link = std::env::temp_dir().join(format!("loopscope-{}", std::process::id()));
+                static LINKS: AtomicU32 = AtomicU32::new(0);
+                let number = LINKS.fetch_add(1, Ordering::Relaxed);
+                let link = std::env::temp_dir().join(format!("loopscope-{}-{number}", std::process::id()));
                 std::fs::create_dir_all(&link).unwrap();
                 let link = link.join(name);
                 std::os::unix::fs::symlink(workload_program(), &link).unwrap();
