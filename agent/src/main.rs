@@ -14,6 +14,7 @@ fn run() -> Result<ExitCode, Failure> {
     };
     match cli.command {
         Command::Report(args) => return cli::report::run(&args),
+        Command::Inspect(args) => return cli::inspect::run(&args),
         Command::Agent(args) => cli::agent::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Completions { shell } => output::write(|out| generate::completions(shell, out)),

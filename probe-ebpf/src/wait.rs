@@ -11,7 +11,7 @@ use loopscope_probe::{Task, Wait, lost, mechanism, probe, waitable};
 use crate::{
     backlog,
     call::Call,
-    counters, filter, flush, instance,
+    counters, filter, flush, hot, instance,
     kernel::{self, SIGACTION_HANDLER, TaskPtr},
     slot,
     storage::{TASKS, bump, reader},
@@ -195,6 +195,9 @@ fn finish<C: EbpfContext, const EVENTS: bool>(ctx: &C, task: TaskPtr, record: &m
     record.wait.entry_ns = 0;
     record.wait.paused_ns = 0;
     bump(&mut record.sequence);
+    if EVENTS {
+        hot::delivered(task, [record.wait.waitable, record.wait.generation], ret);
+    }
 }
 
 /// Makes the record of a thread that is seen for the first time.

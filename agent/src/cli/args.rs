@@ -50,6 +50,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch for a while, then print what every event loop did
     Report(ReportArgs),
+    /// Watch one process, then print its epoll instances: each watched descriptor, what it is, and its events
+    Inspect(InspectArgs),
     /// Show what this kernel allows: each probe, the way it is attached, and what is lost without it
     Check(CheckArgs),
     /// Serve what every event loop does as metrics, for Prometheus
@@ -97,6 +99,33 @@ pub struct ReportArgs {
     /// its standard output goes to stderr
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope inspect 812                             its instances, and the 20 busiest watched descriptors
+  loopscope inspect 812 --duration 30s --top 100
+  loopscope inspect 812 --format json | jq '.fds[] | select(.bond == \"stale\")'
+
+Events are counted by the user data that they carry. Where several watched descriptors have the same, or one came,
+went or changed meanwhile, its events are shown as unknown. Prints 'watching' on stderr when it does.")]
+pub struct InspectArgs {
+    /// The process: its id as the host counts
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
+    pub pid: u32,
+    /// How long to watch: 500ms, 10s, 2m; a bare number is seconds; at most 30d [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+    /// Show this many watched descriptors, those with the most events first [default: 20 in a table, else all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// How to reach the kernel.
+    #[command(flatten)]
+    pub kernel: Kernel,
 }
 
 /// Arguments of `agent`.

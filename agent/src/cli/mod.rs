@@ -11,6 +11,7 @@ mod child;
 pub mod duration;
 pub mod failure;
 pub mod generate;
+pub mod inspect;
 pub mod output;
 pub mod report;
 mod select;
@@ -19,7 +20,9 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{AgentArgs, Backend, CheckArgs, Cli, Command, Filters, Kernel, ProbeLog, ReportArgs};
+pub use args::{
+    AgentArgs, Backend, CheckArgs, Cli, Command, Filters, InspectArgs, Kernel, ProbeLog, ReportArgs,
+};
 pub use failure::{Failure, finish};
 
 /// Reads the command line `args`, the program's name first. `None`: help or version was asked for and has

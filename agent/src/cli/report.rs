@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Backend, Failure, Kernel, ReportArgs, child, output, select::Selection};
 use crate::{
     kernel::{Options, ProbeState, Watched, Ways, btf::BtfError, facts},
+    model::Window,
     reactor::{Event, Reactor, Watch},
     report::{
         self, Format, build,
@@ -52,8 +53,12 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
 
 /// Loads and attaches; a main job that cannot be done is an error.
 fn start(reactor: &Reactor, kernel: &Kernel, selection: &Selection) -> Result<Watch, Failure> {
-    let options = options(kernel, &selection.watched)?;
-    let watch = Watch::start(&options, reactor).map_err(|error| refused(kernel, error))?;
+    attach(reactor, kernel, &options(kernel, &selection.watched)?)
+}
+
+/// As [`start`], with these options.
+pub fn attach(reactor: &Reactor, kernel: &Kernel, options: &Options) -> Result<Watch, Failure> {
+    let watch = Watch::start(options, reactor).map_err(|error| refused(kernel, error))?;
     missing(watch.probes()).map_or(Ok(watch), Err)
 }
 
@@ -88,6 +93,7 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
             watched: watched.clone(),
             ways,
             backlog: !kernel.no_backlog,
+            hot: None,
         }),
     }
 }
@@ -100,7 +106,7 @@ pub fn missing(probes: &[ProbeState]) -> Option<Failure> {
 }
 
 /// Watches until the time is over or a signal comes.
-fn wait(reactor: &Reactor, watch: &mut Watch, duration: Duration) -> Result<(), Failure> {
+pub fn wait(reactor: &Reactor, watch: &mut Watch, duration: Duration) -> Result<(), Failure> {
     reactor.tick_every(TICK)?;
     reactor.deadline_after(duration)?;
     let started = Instant::now();
@@ -174,10 +180,16 @@ fn document(watch: &mut Watch, selection: &Selection, started_at: SystemTime) ->
     let interest = watch.read_interest();
     let mut window = watch.window();
     selection.apply(&mut window);
-    let host = Host::this();
     let mut notes = selection.notes();
-    notes.extend(build::notes(watch.probes()));
     notes.extend(interest.err().map(|error| format!("what instances watch is not known: {error:#}")));
+    describe(watch, &window, notes, started_at)
+}
+
+/// The report on a window; `said` is what its view could not see, beside what the probes could not.
+pub fn describe(watch: &Watch, window: &Window, said: Vec<String>, started_at: SystemTime) -> Report {
+    let host = Host::this();
+    let mut notes = said;
+    notes.extend(build::notes(watch.probes()));
     if watch.damaged() > 0 {
         notes.push(format!("{} records could not be read: probe and agent do not fit", watch.damaged()));
     }

@@ -1,5 +1,7 @@
 //! A process id to what /proc says of it: executable, cgroup, unit. Reads files; asks nothing of the network.
 
+pub mod files;
+
 use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
 /// What is known of a process beside its name.

@@ -8,7 +8,10 @@ use crate::{
     decode::{self, Record, interest::Assembly},
     identity::{Process, Processes},
     kernel::{Kernel, Options, ProbeState},
-    model::{Model, Window},
+    model::{
+        InstanceWindow, Model, Window,
+        hot::{Entries, Hot},
+    },
 };
 
 use super::Reactor;
@@ -84,6 +87,32 @@ impl Watch {
         self.kernel.interest(|chunk| *damaged += u64::from(assembly.take(chunk).is_err()))?;
         self.model.take_interest(assembly.finish());
         Ok(())
+    }
+
+    /// As [`Watch::read_interest`], of the begin of the window: what is there now is compared with what will be.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn keep_interest(&mut self) -> Result<()> {
+        self.read_interest()?;
+        self.model.keep_interest();
+        Ok(())
+    }
+
+    /// Reads which entries delivered the events since the start, where [`Options::hot`] asked for it; after the last
+    /// sample.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be read.
+    pub fn read_hot(&self) -> Result<Hot> {
+        let mut hot = Hot::default();
+        self.kernel.hot(|instance, word, events| hot.add(instance, word, events))?;
+        Ok(hot)
+    }
+
+    /// What the entries of an instance of the last [`Watch::window`] delivered, and which of them are instances.
+    pub fn entries(&self, instance: &InstanceWindow, hot: Option<&Hot>) -> Entries {
+        self.model.entries(instance, hot)
     }
 
     /// Takes in what came through the ring buffer.

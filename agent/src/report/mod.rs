@@ -10,7 +10,7 @@ mod columns;
 pub mod csv;
 pub mod derived;
 pub mod document;
-mod grid;
+pub(crate) mod grid;
 pub mod host;
 pub mod json;
 pub mod table;
