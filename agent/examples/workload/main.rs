@@ -18,6 +18,7 @@ mod results;
 mod sets;
 mod tally;
 mod timing;
+mod watching;
 
 use std::{env, ffi::CString, io, io::Write as _};
 
@@ -98,6 +99,10 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "many" => instances::many(n(0)?)?,
         "rest" => rest::run(n(0)?, n(1)?, n(2)?)?,
         "hot" => hot::run()?,
+        "watching" => return watching::run().map(|()| None),
+        "watching-kinds" => watching::kinds()?,
+        "watching-inherited" => return watching::inherited().map(|()| None),
+        "watching-shared" => return watching::shared(n(0)?).map(|()| None),
         "headless" => return edges::headless(n(0)?),
         "same-process" => edges::same_process()?,
         "same-thread" => edges::same_thread()?,

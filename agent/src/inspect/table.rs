@@ -237,7 +237,7 @@ mod tests {
             "6  9       tcp   127.0.0.1:80  listen  3 to accept  in,exclusive",
             "?       -",
             "stale, user data of several",
-            "and 14998 watched descriptors with fewer events",
+            "and 14998 watched descriptors with fewer events;",
         ] {
             let expected: Vec<&str> = expected.split_whitespace().collect();
             let words: Vec<&str> = text.split_whitespace().collect();
