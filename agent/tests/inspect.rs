@@ -250,3 +250,31 @@ fn what_is_no_process_is_bad_input_in_one_line() {
         );
     }
 }
+
+#[test]
+fn loops_that_share_a_listener_show_their_parts_of_the_work() {
+    if !require_bpf() {
+        return;
+    }
+    let report = Report::start(&[]);
+    let mut workload = Workload::start("watching-shared 3");
+    let setup = workload.said();
+    workload.tell();
+    workload.said();
+    let document = report.stop();
+    for (child, turn) in list(&setup["children"]).iter().zip(1..) {
+        let pid = count(child);
+        let row =
+            list(&document["loops"]).iter().find(|row| row["pid"] == pid && row["mechanism"] == "epoll");
+        let instance = &row.unwrap()["instance"];
+        let instances = list(&document["instances"]);
+        let row = instances.iter().find(|row| row["instance"] == *instance).unwrap();
+        let share = f64::from(turn) / 6.0;
+        let expected = json!([{
+            "listener": setup["address"], "fd": setup["listener"], "exclusive": true, "loops": 3,
+            "waits_share": share, "events_share": share,
+        }]);
+        assert_eq!(row["listeners"], expected, "{row}");
+    }
+    workload.finish();
+}

@@ -101,6 +101,14 @@ impl Files {
         Some(File { kind, link, path, socket: None })
     }
 
+    /// The address of a listening socket: of TCP alone without its protocol. None where the descriptor is none.
+    pub fn listener(&mut self, pid: u32, fd: u32) -> Option<String> {
+        let file = self.get(pid, fd)?;
+        let socket = file.socket.filter(|socket| socket.listening)?;
+        let local = socket.local.unwrap_or_else(|| format!("inode {}", socket.inode));
+        Some(if file.kind == "tcp" { local } else { format!("{}:{local}", file.kind) })
+    }
+
     /// A socket by its inode number, as the tables of its process's namespace have it.
     fn socket(&mut self, pid: u32, inode: u64, place: &Path) -> (String, Socket) {
         let sockets = self.processes.entry(pid).or_insert_with(|| sockets(pid));

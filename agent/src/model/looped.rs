@@ -5,6 +5,7 @@ use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait};
 
 use super::{
     Thread, Waitable,
+    shared::Listener,
     totals::{self, Packed, Totals},
 };
 
@@ -123,6 +124,8 @@ pub struct LoopWindow {
     pub times: Times,
     /// The state that it is in.
     pub now: Now,
+    /// Listening sockets that its instance and others watch.
+    pub listeners: Vec<Listener>,
 }
 
 impl LoopState {
@@ -327,6 +330,7 @@ impl LoopState {
             largest: self.largest,
             times,
             now: if ended { Now::Neither } else { now },
+            listeners: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod hot;
 mod instance;
 pub mod interest;
 mod looped;
+pub mod shared;
 pub mod totals;
 
 use std::{

@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 
 use crate::{
     decode::{self, Record, interest::Assembly},
-    identity::{Process, Processes},
+    identity::{Process, Processes, files::Files},
     kernel::{Kernel, Options, ProbeState},
     model::{
         InstanceWindow, Model, Window,
         hot::{Entries, Hot},
+        shared::SharedFile,
     },
 };
 
@@ -25,6 +26,8 @@ pub struct Watch {
     /// Records that could not be read; always 0 unless probe and agent disagree.
     damaged: u64,
     base_missed: u64,
+    /// Listening sockets that several instances watch, with their addresses, when the sets were last read.
+    listening: Vec<(String, SharedFile)>,
 }
 
 impl Watch {
@@ -43,6 +46,7 @@ impl Watch {
             buffer: Vec::new(),
             damaged: 0,
             base_missed: 0,
+            listening: Vec::new(),
         };
         watch.sample()?;
         watch.model.begin();
@@ -86,6 +90,10 @@ impl Watch {
         let damaged = &mut self.damaged;
         self.kernel.interest(|chunk| *damaged += u64::from(assembly.take(chunk).is_err()))?;
         self.model.take_interest(assembly.finish());
+        let mut files = Files::default();
+        let shared = self.model.shared_files().into_iter();
+        self.listening =
+            shared.filter_map(|file| Some((files.listener(file.tgid, file.fd)?, file))).collect();
         Ok(())
     }
 
@@ -129,7 +137,9 @@ impl Watch {
 
     /// What happened since the start, or the last [`Watch::begin`].
     pub fn window(&mut self) -> Window {
-        self.model.window()
+        let mut window = self.model.window();
+        self.model.show_listeners(&mut window, &self.listening);
+        window
     }
 
     /// Forgets what has ended, and begins the next window.

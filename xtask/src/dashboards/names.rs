@@ -31,13 +31,6 @@ struct Coming {
 const NOT_EXPORTED_YET: &[Coming] = &[
     Coming { name: "loopscope_watched_fds", kind: Kind::Gauge, grouped: true, labels: &["trigger"] },
     Coming { name: "loopscope_stale_watches", kind: Kind::Gauge, grouped: true, labels: &[] },
-    Coming { name: "loopscope_listener_loops", kind: Kind::Gauge, grouped: true, labels: &["listener"] },
-    Coming {
-        name: "loopscope_listener_max_share_ratio",
-        kind: Kind::Gauge,
-        grouped: true,
-        labels: &["listener"],
-    },
     Coming { name: "loopscope_groups", kind: Kind::Gauge, grouped: false, labels: &[] },
     Coming { name: "loopscope_groups_limit", kind: Kind::Gauge, grouped: false, labels: &[] },
     Coming {
