@@ -50,12 +50,12 @@ pub struct Cli {
 pub enum Command {
     /// Watch for a while, then print what every event loop did
     Report(ReportArgs),
-    /// Watch one process, then print its epoll instances: each watched descriptor, what it is, and its events
-    Inspect(InspectArgs),
     /// Show what this kernel allows: each probe, the way it is attached, and what is lost without it
     Check(CheckArgs),
     /// Serve what every event loop does as metrics, for Prometheus
     Agent(AgentArgs),
+    /// Watch one process, then print its epoll instances: each watched descriptor, what it is, and its events
+    Inspect(InspectArgs),
     /// Print the completion script of a shell
     #[command(after_long_help = "Examples:
   loopscope completions bash > /etc/bash_completion.d/loopscope

@@ -103,3 +103,73 @@ impl Model {
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use loopscope_probe::{Counters, Entry, Head, Loop};
+
+    use super::*;
+    use crate::{
+        decode::{
+            Record,
+            interest::{Entries, Holder},
+        },
+        identity::Process,
+    };
+
+    const LISTENER: u64 = 640;
+
+    /// An instance that watches the listener and a file of its own.
+    fn holder(tgid: u32, address: u64) -> Holder {
+        let entry = |file, fd, events| Entry { file, fd, events, behind: 1, ..Entry::default() };
+        let first = vec![entry(LISTENER, 6, 1 | EXCLUSIVE), entry(address + 64, 7, 1)];
+        Holder {
+            tgid,
+            epfd: 5,
+            uid: 0,
+            instance: (address, 0),
+            entries: Some(Entries { first, ..Entries::default() }),
+        }
+    }
+
+    fn pass(model: &mut Model, now_ns: u64, rows: &[(u32, u64, u64)]) {
+        let mut records: Vec<Record> = rows
+            .iter()
+            .map(|(tid, address, events)| {
+                let mut looped = Loop { waitable: *address, fd: 5, events: *events, ..Loop::EMPTY };
+                looped.results[0] = 2;
+                let head = Head { now_ns, born_ns: 1, tgid: *tid, tid: *tid, ..Head::default() };
+                Record::Loops(head, vec![looped])
+            })
+            .collect();
+        records.push(Record::Counters(Head { now_ns, ..Head::default() }, Counters::default()));
+        model.apply(records, &mut |_| Arc::new(Process::default()));
+    }
+
+    #[test]
+    fn each_loop_has_its_part_and_what_one_instance_watches_is_not_shared() {
+        let mut model = Model::default();
+        pass(&mut model, 5, &[]);
+        model.begin();
+        pass(&mut model, 9, &[(10, 1024, 3), (20, 2048, 9)]);
+        model.take_interest(vec![holder(10, 1024), holder(20, 2048)]);
+        let shared = model.shared_files();
+        assert_eq!(shared.iter().map(|file| (file.tgid, file.fd)).collect::<Vec<_>>(), [(10, 6)]);
+        let listening = [("a:80".to_owned(), shared.into_iter().next().unwrap())];
+        let mut window = model.window();
+        model.show_listeners(&mut window, &listening);
+        let shares: Vec<_> = window.instances.iter().map(|instance| instance.listeners.clone()).collect();
+        let listener = |part| Listener {
+            name: "a:80".to_owned(),
+            fd: 6,
+            exclusive: true,
+            loops: 2,
+            waits_share: Some(0.5),
+            events_share: Some(part),
+        };
+        assert_eq!(shares, [[listener(0.25)], [listener(0.75)]]);
+        assert!(window.loops.iter().all(|looped| looped.listeners.len() == 1));
+    }
+}
