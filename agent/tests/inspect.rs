@@ -193,30 +193,53 @@ fn assert_limits(document: &Value, pid: u64) {
     );
 }
 
-#[test]
-fn an_instance_that_a_child_inherited_shows_who_waits_and_whose_the_entries_are() {
-    if !require_bpf() {
-        return;
-    }
-    let mut workload = Workload::start("watching-inherited");
+/// Inspects the parent of `watching-inherited`: its document, the child, the rows of the two entries, what was delivered.
+fn inherited(parent_waits: u8) -> (Value, u64, [Value; 2], Value) {
+    let mut workload = Workload::start(&format!("watching-inherited {parent_waits}"));
     let (setup, pid) = (workload.said(), u64::from(workload.pid()));
     let mut seen = Value::Null;
     let document = inspected(pid, || {
         workload.tell();
         seen = workload.said();
     });
-    let main = instance(&document, pid, &setup["main"]);
-    let child = count(&setup["child"]);
+    let (main, child) = (instance(&document, pid, &setup["main"]), count(&setup["child"]));
     assert_eq!(main, instance(&document, child, &setup["main"]), "one instance, two holders");
+    let waiter = if parent_waits == 1 { pid } else { child };
     let loops: Vec<&Value> =
         list(&document["loops"]).iter().filter(|row| row["mechanism"] == "epoll").collect();
-    assert_eq!((loops.len(), &loops[0]["pid"], &loops[0]["events"]), (1, &json!(child), &seen["seen"]));
-    // The child waits, so what it has is live; the parent has closed one of the two.
-    let (kept, left) = (fd(&document, &main, &setup["kept"]), fd(&document, &main, &setup["left"]));
-    assert_delivered(kept, "known", json!(9));
-    assert_delivered(left, "known", json!(2));
-    assert_eq!((&kept["bond"], &left["bond"], &left["pid"]), (&json!("live"), &json!("live"), &json!(child)));
+    assert_eq!((loops.len(), &loops[0]["pid"], &loops[0]["events"]), (1, &json!(waiter), &seen["seen"]));
+    let entries = ["kept", "left"].map(|name| fd(&document, &main, &setup[name]).clone());
+    let row = list(&document["instances"]).iter().find(|row| row["instance"] == main).unwrap().clone();
     workload.finish();
+    (row, child, entries, seen)
+}
+
+#[test]
+fn an_instance_that_a_child_inherited_shows_who_waits_and_whose_the_entries_are() {
+    if !require_bpf() {
+        return;
+    }
+    // The child waits and has both still; the parent has closed one.
+    let (row, child, [kept, left], _) = inherited(0);
+    assert_delivered(&kept, "known", json!(9));
+    assert_delivered(&left, "known", json!(2));
+    assert_eq!((&kept["bond"], &left["bond"], &left["pid"]), (&json!("live"), &json!("live"), &json!(child)));
+    assert_eq!((&row["watched"]["foreign"], &row["waiters"]), (&json!(0), &json!(1)), "{row}");
+}
+
+#[test]
+fn an_entry_that_only_a_child_has_still_is_foreign_to_the_parent_that_waits() {
+    if !require_bpf() {
+        return;
+    }
+    let (row, child, [kept, left], _) = inherited(1);
+    assert_delivered(&kept, "known", json!(9));
+    assert_delivered(&left, "known", json!(0));
+    assert_eq!(
+        (&kept["bond"], &left["bond"], &left["pid"]),
+        (&json!("live"), &json!("foreign"), &json!(child))
+    );
+    assert_eq!((&row["watched"]["foreign"], &row["watched"]["stale"]), (&json!(1), &json!(0)), "{row}");
 }
 
 #[test]
@@ -236,6 +259,15 @@ fn top_leaves_out_the_rest_and_says_how_many() {
     assert!(run(&["--top", "3"]).contains("and 12 watched descriptors with fewer events"));
     assert_eq!(run(&["--format", "csv"]).lines().count(), 1 + 15);
     workload.finish();
+}
+
+#[test]
+fn a_thread_is_no_process_and_its_process_is_named() {
+    let inspect = || agent(&["inspect", &rustix::thread::gettid().as_raw_nonzero().to_string()]).output();
+    let output = std::thread::scope(|scope| scope.spawn(inspect).join().unwrap()).unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(&format!("a thread of process {}", std::process::id())), "{text}");
 }
 
 #[test]

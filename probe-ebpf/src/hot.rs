@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::map,
     maps::HashMap,
 };
-use loopscope_probe::waitable;
+use loopscope_probe::{Wait, waitable};
 
 use crate::{
     kernel::{self, EVENT_BYTES, HOT, REGS_ARG1, TaskPtr},
@@ -42,11 +42,15 @@ struct Delivery {
     rest: u64,
 }
 
-/// A wait of `task` on the instance (address, generation) has delivered `events`.
+/// A wait of `task` has delivered `events`. One that began before the probes enters no count, and not this one either.
 #[inline(always)]
-pub fn delivered(task: TaskPtr, [file, generation]: [u64; 2], events: i64) {
+pub fn delivered(task: TaskPtr, wait: &Wait, events: i64) {
     let process = HOT.load();
-    if process == 0 || events <= 0 || file <= waitable::LAST {
+    if process == 0 {
+        return;
+    }
+    let (file, generation) = (wait.waitable, wait.generation);
+    if events <= 0 || file <= waitable::LAST || wait.inherited != 0 {
         return;
     }
     // The window begins with the agent's first pass.

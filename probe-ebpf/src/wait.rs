@@ -115,7 +115,10 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
         record.wait.generation = 0;
         record.wait.slot = Wait::NO_SLOT;
     }
-    finish::<C, true>(ctx, task, record, ret, now());
+    let now = now();
+    // Here, and not at the end: what is live through all that comes between would be paths of their own to verify.
+    hot::delivered(task, &record.wait, ret);
+    finish::<C, true>(ctx, task, record, ret, now);
 }
 
 /// Exit of restart_syscall: the end of a poll that was stopped and went on, or of something that is no wait.
@@ -195,9 +198,6 @@ fn finish<C: EbpfContext, const EVENTS: bool>(ctx: &C, task: TaskPtr, record: &m
     record.wait.entry_ns = 0;
     record.wait.paused_ns = 0;
     bump(&mut record.sequence);
-    if EVENTS {
-        hot::delivered(task, [record.wait.waitable, record.wait.generation], ret);
-    }
 }
 
 /// Makes the record of a thread that is seen for the first time.

@@ -101,7 +101,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "hot" => hot::run()?,
         "watching" => return watching::run().map(|()| None),
         "watching-kinds" => watching::kinds()?,
-        "watching-inherited" => return watching::inherited().map(|()| None),
+        "watching-inherited" => return watching::inherited(n(0)? == 1).map(|()| None),
         "watching-shared" => return watching::shared(n(0)?).map(|()| None),
         "headless" => return edges::headless(n(0)?),
         "same-process" => edges::same_process()?,

@@ -201,8 +201,8 @@ pub fn kinds() -> Result<Value> {
     Ok(done)
 }
 
-/// An instance that a child inherits: the child alone has one of its entries still, and is the one that waits.
-pub fn inherited() -> Result<()> {
+/// An instance that a child inherits: the child alone has one of its entries still. One of the two waits.
+pub fn inherited(parent_waits: bool) -> Result<()> {
     let mut main = Watcher::new()?;
     let (kept, left) = (calls::event(0)?, calls::event(0)?);
     main.add(&kept, libc::EPOLLIN)?;
@@ -212,7 +212,7 @@ pub fn inherited() -> Result<()> {
         // Both waits and closes happen when the parent says so.
         let mut line = [0; 1];
         drop(tell);
-        if std::io::Read::read(&mut told, &mut line).is_ok_and(|read| read == 1) {
+        if std::io::Read::read(&mut told, &mut line).is_ok_and(|read| read == 1) && !parent_waits {
             main.deliver(&kept, 9)?;
             main.deliver(&left, 2)?;
             say(&json!({ "seen": main.sum() }))?;
@@ -225,6 +225,10 @@ pub fn inherited() -> Result<()> {
     say(&json!({ "child": child, "main": main_fd, "kept": kept_fd, "left": left_fd }))?;
     hear();
     rustix::io::write(&tell, b"g")?;
+    if parent_waits {
+        main.deliver(&kept, 9)?;
+        say(&json!({ "seen": main.sum() }))?;
+    }
     std::mem::forget((main.epfd, kept, tell));
     Ok(())
 }
