@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::document::{Bond, Delivery, FdRow, Inspection, SocketRow, Trigger};
 use crate::report::{
-    document::InstanceRow,
+    document::{InstanceRow, ListenerRow},
     grid::{Align, Grid, Head},
     table::{Page, footer, holders, loops, plural, summary},
     units,
@@ -79,7 +79,27 @@ fn instances(inspection: &Inspection, page: &mut Page) -> io::Result<()> {
     for row in &inspection.report.instances {
         grid.push(instance(inspection, row));
     }
-    page.grid(&grid)
+    page.grid(&grid)?;
+    for row in &inspection.report.instances {
+        for listener in row.listeners.iter().flatten() {
+            page.say(&shared(row, listener))?;
+        }
+    }
+    Ok(())
+}
+
+/// What an instance has of the work of a listener that others watch too.
+fn shared(row: &InstanceRow, listener: &ListenerRow) -> String {
+    let part = |share: Option<f64>| share.map_or(NONE.to_owned(), units::percent);
+    format!(
+        "Instance {} shares listener {} with {}{}: {} of all waits, {} of all events.",
+        row.instance,
+        listener.listener,
+        plural(usize::try_from(listener.loops.saturating_sub(1)).unwrap_or(usize::MAX), "other"),
+        if listener.exclusive { ", exclusively woken" } else { "" },
+        part(listener.waits_share),
+        part(listener.events_share),
+    )
 }
 
 fn instance(inspection: &Inspection, row: &InstanceRow) -> [String; 12] {
