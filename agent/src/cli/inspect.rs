@@ -85,11 +85,12 @@ impl Seen {
     /// Puts the document together, with at most `top` watched descriptors.
     fn inspection(mut self, watch: &mut Watch, top: Option<u32>) -> Inspection {
         let pid = self.process.pid;
+        let missed = watch.missed();
+        // At once after the last sample: loops go on, and what they do from here on is in no other figure.
+        let hot = self.hot(watch);
         let mut window = watch.window();
         let watches = build::watches(&window.instances);
         build::only(&mut window, pid);
-        let missed = watch.missed();
-        let hot = self.hot(watch);
         let mut descriptors = Descriptors::new(pid, self.links);
         let (mut fds, mut delivered) = (Vec::new(), Vec::new());
         for instance in &window.instances {
