@@ -9,6 +9,7 @@ pub mod cli;
 pub mod decode;
 pub mod export;
 pub mod identity;
+pub mod inspect;
 pub mod kernel;
 pub mod model;
 pub mod reactor;

@@ -15,6 +15,7 @@ fn run() -> Result<ExitCode, Failure> {
     };
     match cli.command {
         Command::Report(args) => return cli::report::run(&args),
+        Command::Inspect(args) => return cli::inspect::run(&args),
         Command::Top(args) => cli::top::run(&args),
         Command::Record(args) => cli::record::run(&args),
         Command::Compare(args) => cli::compare::run(&args),

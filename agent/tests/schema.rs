@@ -8,8 +8,8 @@ use jsonschema::Validator;
 use loopscope::report::check::{Fact, ProbeCheck, Tried};
 use loopscope::report::compare::{Side, compare};
 use loopscope::report::document::{
-    Backlog, CopiedBytes, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
-    ProbeRow, Results, SCHEMA, State, Time, Timeouts, Watched,
+    Backlog, CopiedBytes, Ctl, CtlFlags, Distribution, Holder, InstanceRow, ListenerRow, LoopRow, Lost,
+    Mechanism, ProbeRow, Results, SCHEMA, State, Time, Timeouts, Watched,
 };
 use loopscope::report::{self, CheckDocument, Format, Report, csv};
 use serde_json::{Value, json};
@@ -111,7 +111,14 @@ fn populated() -> Report {
             errors: BTreeMap::from([("EEXIST".to_owned(), 1), ("other".to_owned(), 2)]),
             flags: CtlFlags { edge: 1, ..CtlFlags::default() },
         },
-        listeners: Some(Vec::new()),
+        listeners: Some(vec![ListenerRow {
+            listener: "unix:/run/a\n".to_owned(),
+            fd: 6,
+            exclusive: true,
+            loops: 2,
+            waits_share: Some(0.5),
+            events_share: Some(1.0),
+        }]),
     };
     Report {
         duration_seconds: 10.002,

@@ -101,6 +101,10 @@ globals! {
     RB_NODE_RIGHT,
     /// 1: ready lists are measured
     BACKLOG,
+    /// Process whose instances' events are counted by what delivered them; 0: none
+    HOT,
+    /// Bytes of one `struct epoll_event`
+    EVENT_BYTES,
     /// k_sigaction.sa.sa_handler
     SIGACTION_HANDLER,
     /// task_struct.thread_info: the 32-bit word that tells a 32-bit system call

@@ -15,6 +15,7 @@ mod ctl;
 mod epoll;
 mod filter;
 mod flush;
+mod hot;
 mod instance;
 mod interest;
 mod kernel;

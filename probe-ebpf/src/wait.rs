@@ -11,7 +11,7 @@ use loopscope_probe::{Task, Wait, lost, mechanism, probe, waitable};
 use crate::{
     backlog,
     call::Call,
-    counters, filter, flush, instance,
+    counters, filter, flush, hot, instance,
     kernel::{self, SIGACTION_HANDLER, TaskPtr},
     slot,
     storage::{TASKS, bump, reader},
@@ -115,7 +115,10 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
         record.wait.generation = 0;
         record.wait.slot = Wait::NO_SLOT;
     }
-    finish::<C, true>(ctx, task, record, ret, now());
+    let now = now();
+    // Here, and not at the end: what is live through all that comes between would be paths of their own to verify.
+    hot::delivered(task, &record.wait, ret);
+    finish::<C, true>(ctx, task, record, ret, now);
 }
 
 /// Exit of restart_syscall: the end of a poll that was stopped and went on, or of something that is no wait.

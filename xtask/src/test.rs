@@ -83,7 +83,7 @@ impl Session {
         self.cargo_step("doc tests", &["test", "--workspace", "--release", "--locked", "--doc"]);
         self.step("kernel tests", |session| session.kernel_tests(&["*"], &[]));
         self.step("kernel tests, raw backend", |session| {
-            session.kernel_tests(&["exact", "exact_*"], &[("LOOPSCOPE_TEST_BACKEND", "raw")])
+            session.kernel_tests(&["exact", "exact_*", "inspect"], &[("LOOPSCOPE_TEST_BACKEND", "raw")])
         });
         self.step("native histograms", Session::native_histograms);
         self.step("dashboards", |session| session.dashboards());

@@ -10,6 +10,7 @@ mod ctl;
 mod edges;
 mod gaps;
 mod hot;
+mod inspected;
 mod instances;
 mod lives;
 mod ready;
@@ -103,6 +104,10 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "many" => instances::many(n(0)?)?,
         "rest" => rest::run(n(0)?, n(1)?, n(2)?)?,
         "hot" => hot::run()?,
+        "inspected" => return inspected::run().map(|()| None),
+        "inspected-kinds" => inspected::kinds()?,
+        "inspected-inherited" => return inspected::inherited(n(0)? == 1).map(|()| None),
+        "inspected-shared" => return inspected::shared(n(0)?).map(|()| None),
         "headless" => return edges::headless(n(0)?),
         "same-process" => edges::same_process()?,
         "same-thread" => edges::same_thread()?,

@@ -4,6 +4,7 @@
 //! command that uses it.
 
 mod exporter;
+mod inspected;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub use exporter::{AgentArgs, Series};
+pub use inspected::InspectArgs;
 
 /// The most bytes that the kernel keeps of a process's name.
 const COMM_BYTES: usize = 15;
@@ -67,6 +69,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Serve what every event loop does as metrics, for Prometheus
     Agent(AgentArgs),
+    /// Watch one process, then print its epoll instances: each watched descriptor, what it is, and its events
+    Inspect(InspectArgs),
     /// Print the completion script of a shell
     #[command(after_long_help = "Examples:
   loopscope completions bash > /etc/bash_completion.d/loopscope

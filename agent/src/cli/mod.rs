@@ -13,6 +13,7 @@ mod config;
 pub mod duration;
 pub mod failure;
 pub mod generate;
+pub mod inspect;
 pub mod output;
 pub mod record;
 pub mod report;
@@ -24,8 +25,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser};
 
 pub use args::{
-    AgentArgs, Backend, CheckArgs, Cli, Command, CompareArgs, Filters, Kernel, ProbeLog, RecordArgs,
-    ReportArgs, TopArgs,
+    AgentArgs, Backend, CheckArgs, Cli, Command, CompareArgs, Filters, InspectArgs, Kernel, ProbeLog,
+    RecordArgs, ReportArgs, TopArgs,
 };
 pub use failure::{Failure, finish};
 

@@ -67,9 +67,17 @@ pub fn start(
     selection: &Selection,
     recorder: Option<Recorder>,
 ) -> Result<Watch, Failure> {
-    let options = options(kernel, &selection.watched)?;
-    let watch =
-        Watch::start_recording(&options, reactor, recorder).map_err(|error| refused(kernel, error))?;
+    attach(reactor, kernel, &options(kernel, &selection.watched)?, recorder)
+}
+
+/// As [`start`], with these options.
+pub fn attach(
+    reactor: &Reactor,
+    kernel: &Kernel,
+    options: &Options,
+    recorder: Option<Recorder>,
+) -> Result<Watch, Failure> {
+    let watch = Watch::start_recording(options, reactor, recorder).map_err(|error| refused(kernel, error))?;
     missing(watch.probes()).map_or(Ok(watch), Err)
 }
 
@@ -104,6 +112,7 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
             watched: watched.clone(),
             ways,
             backlog: !kernel.no_backlog,
+            hot: None,
         }),
     }
 }
@@ -116,7 +125,7 @@ pub fn missing(probes: &[ProbeState]) -> Option<Failure> {
 }
 
 /// Watches until the time is over or a signal comes.
-fn wait(reactor: &Reactor, watch: &mut Watch, duration: Duration) -> Result<(), Failure> {
+pub fn wait(reactor: &Reactor, watch: &mut Watch, duration: Duration) -> Result<(), Failure> {
     reactor.tick_every(TICK)?;
     reactor.deadline_after(duration)?;
     let started = Instant::now();
@@ -191,12 +200,12 @@ fn progress(duration: Duration) -> Option<ProgressBar> {
 }
 
 /// What documents say of where the windows of these probes come from.
-pub fn origin(probes: &[ProbeState], selection: &Selection) -> Origin {
+pub fn origin(probes: &[ProbeState], notes: Vec<String>) -> Origin {
     Origin {
         host: Host::this(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         probes: probes.to_vec(),
-        notes: selection.notes(),
+        notes,
     }
 }
 
@@ -206,7 +215,7 @@ fn document(watch: &mut Watch, selection: &Selection) -> Report {
     let mut window = watch.window();
     selection.apply(&mut window);
     let unseen = Unseen { missed: watch.missed(), damaged: watch.damaged(), interest };
-    build::report(&window, &origin(watch.probes(), selection), unseen, watch.started_at())
+    build::report(&window, &origin(watch.probes(), selection.notes()), unseen, watch.started_at())
 }
 
 /// The report that was, or would have been, printed when the recording was made.

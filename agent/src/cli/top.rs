@@ -55,7 +55,7 @@ fn feed(args: &TopArgs, reactor: &Reactor) -> Result<Feed, Failure> {
     }
     let selection = Selection::new(&args.filters)?;
     let watch = report::start(reactor, &args.kernel, &selection, None)?;
-    let origin = report::origin(watch.probes(), &selection);
+    let origin = report::origin(watch.probes(), selection.notes());
     let filter = Box::new(move |window: &mut _| selection.apply(window));
     Ok(Feed::Live(Box::new(Live::new(watch, origin, filter))))
 }

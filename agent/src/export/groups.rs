@@ -27,6 +27,9 @@ pub const LINGER: Duration = Duration::from_secs(300);
 /// Groups without series whose sums are kept, for the case that they come back. Some 1 KB each.
 const KEPT: usize = 1_000;
 
+/// Listening sockets that a group has series of at most.
+const LISTENERS: usize = 64;
+
 /// What the loops of a group did since the agent started, and are doing.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
@@ -45,7 +48,7 @@ pub struct Group {
 }
 
 /// The state of a group at the last sample.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Current {
     /// Loops.
     pub loops: u64,
@@ -61,6 +64,9 @@ pub struct Current {
     pub watched: Option<[u64; TRIGGERS.len()]>,
     /// Of those, the stale ones.
     pub stale: u64,
+    /// Listening sockets that several instances watch: the group's instances among them, and the greatest part of the
+    /// events of all of them that one delivered.
+    pub listeners: BTreeMap<String, (BTreeSet<u64>, Option<f64>)>,
 }
 
 /// The sorts of entries of an interest set; the first two are all of them.
@@ -113,6 +119,13 @@ impl Group {
         self.now.waiters += 1;
         self.now.loops += u64::from(looped.is_loop);
         self.now.highest_fd = self.now.highest_fd.max(looped.highest_fd);
+        for listener in std::mem::take(&mut looped.listeners) {
+            if self.now.listeners.len() < LISTENERS || self.now.listeners.contains_key(&listener.name) {
+                let (loops, share) = self.now.listeners.entry(listener.name).or_default();
+                loops.extend(looped.instance);
+                *share = [*share, listener.events_share].into_iter().flatten().reduce(f64::max);
+            }
+        }
         if looped.on_instance && !looped.alone {
             self.now.shared.extend(looped.instance);
         }

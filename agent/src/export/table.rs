@@ -222,6 +222,34 @@ pub const METRICS: &[Metric] = &[
         get: Get::Group(|group, rows| rows.named(&["in", "out"], &group.copied())),
     },
     Metric {
+        name: "loopscope_listener_loops",
+        kind: Gauge,
+        unit: Unit::None,
+        labels: &["listener"],
+        help: "Epoll instances of the group's loops that watch a listening socket which others watch too, at most 64 \
+               sockets a group; from the interest sets, which are read every 10 s.",
+        get: Get::Group(|group, rows| {
+            for (listener, (loops, _)) in &group.now.listeners {
+                rows.labelled([listener.clone()], loops.len() as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "loopscope_listener_max_share_ratio",
+        kind: Gauge,
+        unit: Unit::None,
+        labels: &["listener"],
+        help: "Of the events that all instances which watch the listening socket delivered since the sample before, the \
+               greatest part that one of them did; from the exits of epoll waits and the interest sets.",
+        get: Get::Group(|group, rows| {
+            for (listener, share) in &group.now.listeners {
+                if let (_, Some(share)) = share {
+                    rows.labelled([listener.clone()], *share);
+                }
+            }
+        }),
+    },
+    Metric {
         name: "loopscope_build_info",
         kind: Gauge,
         unit: Unit::None,

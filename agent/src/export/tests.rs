@@ -16,8 +16,8 @@ use super::{
     METRICS, Own, docs, families,
     figures::Figures,
     grouping::By,
-    groups::Groups,
-    metric::{Get, Kind, Unit},
+    groups::{Group, Groups},
+    metric::{Get, Kind, Rows, Unit},
 };
 use crate::kernel::{Attempt, ProbeState, table::PROBES};
 
@@ -150,8 +150,8 @@ fn the_whole_text_for_a_hand_made_model_is_the_golden_one() {
 #[test]
 fn every_metric_of_the_table_is_in_the_text() {
     let text = text(&world::groups());
-    // A limit of descriptors that there is not has no series.
-    let absent = ["process_max_fds"];
+    // A limit of descriptors that there is not has no series, nor have listeners where interest sets were not read.
+    let absent = ["process_max_fds", "loopscope_listener_loops", "loopscope_listener_max_share_ratio"];
     for metric in METRICS.iter().filter(|metric| !absent.contains(&metric.name)) {
         assert!(
             text.contains(&format!("# TYPE {} {}\n", metric.name, metric.kind.name())),
@@ -165,4 +165,20 @@ fn every_metric_of_the_table_is_in_the_text() {
 fn an_agent_that_has_seen_nothing_has_metrics_of_its_own_alone() {
     let text = text(&world::at_most(10));
     assert!(text.contains("loopscope_build_info{") && !text.contains("loopscope_waits_total"), "{text}");
+}
+
+#[test]
+fn listeners_have_a_series_each_and_none_without_events_has_a_share() {
+    let mut group = Group::default();
+    group.now.listeners.insert("127.0.0.1:80".to_owned(), ([1, 2, 3].into(), Some(0.5)));
+    group.now.listeners.insert("unix:/run/a".to_owned(), ([4, 5].into(), None));
+    let rows = |name: &str| {
+        let metric = METRICS.iter().find(|metric| metric.name == name).unwrap();
+        let Get::Group(get) = metric.get else { panic!("{name} is of groups") };
+        let mut rows = Rows::default();
+        get(&group, &mut rows);
+        rows.drain().map(|row| format!("{} {}", row.labels[0], row.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(rows("loopscope_listener_loops"), ["127.0.0.1:80 3", "unix:/run/a 2"]);
+    assert_eq!(rows("loopscope_listener_max_share_ratio"), ["127.0.0.1:80 0.5"]);
 }

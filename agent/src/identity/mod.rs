@@ -2,6 +2,7 @@
 //! network.
 
 mod cgroup;
+pub mod files;
 mod pods;
 
 use std::{

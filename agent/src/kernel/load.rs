@@ -18,7 +18,7 @@ use aya_log::EbpfLogger;
 use loopscope_probe::object::object;
 
 use super::{
-    Kernel, direct,
+    Kernel, direct, hot,
     offsets::{self, Globals, KERNEL_BTF},
     probelog::Stderr,
     programs::{self, Purpose, Verdicts},
@@ -61,6 +61,8 @@ pub struct Options {
     pub ways: Ways,
     /// Whether the lengths of ready lists are measured.
     pub backlog: bool,
+    /// The process whose instances' events are counted by the entries that deliver them.
+    pub hot: Option<u32>,
 }
 
 /// Which ways of attaching to system calls may be tried.
@@ -152,11 +154,14 @@ impl Kernel {
             None => loaded.of(programs::INTEREST).map_err(|error| format!("{error:#}")),
             Some(lacks) => Err(lacks),
         };
+        let entries = ebpf.take_map("ENTRIES").context("the probe object has no map ENTRIES")?;
+        let mut entries = RingBuf::try_from(entries)?;
+        if let (Some(process), Ok(())) = (options.hot, &interest) {
+            hot::note_instances(&mut ebpf, &mut entries, process)?;
+        }
         let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded);
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
-        let entries = ebpf.take_map("ENTRIES").context("the probe object has no map ENTRIES")?;
-        let entries = RingBuf::try_from(entries)?;
         let log = match options.log_level {
             0 => None,
             _ => {
@@ -216,6 +221,7 @@ fn load_object(
         ("FILTER_CGROUPS", cgroups),
     ]);
     values.extend([("FILTER_TREE", options.watched.descendants.into()), ("BACKLOG", backlog.into())]);
+    values.push(("HOT", options.hot.unwrap_or(0)));
     let mut loader: EbpfLoader<'_> = loader;
     loader.btf(Some(btf)).allow_unsupported_maps();
     for (global, value) in &values {
@@ -227,6 +233,9 @@ fn load_object(
     loader.override_global(aya_log::LEVEL, &options.log_level, true);
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", LOG_OFF_BYTES);
+    }
+    if options.hot.is_none() {
+        hot::shrink(&mut loader);
     }
     loader.override_global("READ_TYPE", &read_type, true);
     let mut object = replacement()?.unwrap_or_else(|| object().to_vec());

@@ -7,6 +7,7 @@
 pub mod btf;
 mod direct;
 pub mod facts;
+mod hot;
 mod load;
 pub mod missed;
 mod offsets;
@@ -72,20 +73,17 @@ impl Kernel {
         if let Err(reason) = &self.interest {
             bail!("interest sets cannot be read: {reason}");
         }
-        let mut file = open_iterator(&mut self.ebpf, programs::INTEREST)?;
-        loop {
-            let read = file.read(&mut [0; 64]);
-            while let Some(chunk) = self.entries.next() {
-                take(&chunk);
-            }
-            match read {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                // The program asks to be called again.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error).context("cannot read the interest sets"),
-            }
-        }
+        walk(&mut self.ebpf, &mut self.entries, &mut take)
+    }
+
+    /// Counts of the events that the entries of instances delivered, where [`Options::hot`] asked for them: address and
+    /// generation of the instance, the user's data word (None: not known which), and how many. Not while a window is
+    /// open: looking an element up makes the kernel skip runs of tracepoints on this CPU.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn hot(&self, take: impl FnMut([u64; 2], Option<u64>, u64)) -> Result<()> {
+        hot::read(&self.ebpf, take).context("cannot read which entries delivered the events")
     }
 
     /// Takes everything out of the ring buffer, one record a call of `take`.
@@ -115,6 +113,24 @@ impl Kernel {
     pub fn print_log(&mut self) {
         if let Some(log) = &mut self.log {
             log.flush();
+        }
+    }
+}
+
+/// Walks the interest sets of all instances, one chunk a call of `take`.
+fn walk(ebpf: &mut Ebpf, entries: &mut RingBuf<MapData>, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+    let mut file = open_iterator(ebpf, programs::INTEREST)?;
+    loop {
+        let read = file.read(&mut [0; 64]);
+        while let Some(chunk) = entries.next() {
+            take(&chunk);
+        }
+        match read {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // The program asks to be called again.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error).context("cannot read the interest sets"),
         }
     }
 }

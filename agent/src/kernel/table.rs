@@ -247,12 +247,17 @@ mod registers {
 /// Constants of the architecture that the programs need: (global, value).
 #[cfg(target_arch = "x86_64")]
 pub const NUMBERS: &[(&str, u32)] =
-    &[("TASK_COMPAT_BIT", 1), ("COMPAT_ARM", 0), ("REGS_ENOSYS", 1), ("WEAK_MEMORY", 0)];
+    &[("TASK_COMPAT_BIT", 1), ("COMPAT_ARM", 0), ("REGS_ENOSYS", 1), ("WEAK_MEMORY", 0), ("EVENT_BYTES", 12)];
 
 /// As above.
 #[cfg(target_arch = "aarch64")]
-pub const NUMBERS: &[(&str, u32)] =
-    &[("TASK_COMPAT_BIT", 22), ("COMPAT_ARM", 1), ("REGS_ENOSYS", 0), ("WEAK_MEMORY", 1)];
+pub const NUMBERS: &[(&str, u32)] = &[
+    ("TASK_COMPAT_BIT", 22),
+    ("COMPAT_ARM", 1),
+    ("REGS_ENOSYS", 0),
+    ("WEAK_MEMORY", 1),
+    ("EVENT_BYTES", 16),
+];
 
 /// The system calls that are observed: (number, [`probe`]); arch/x86/entry/syscalls/syscall_64.tbl.
 #[cfg(target_arch = "x86_64")]

@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Model, ThreadKey, Waitable, interest::InterestSet, totals::CtlTotals};
+use super::{Model, ThreadKey, Waitable, interest::InterestSet, shared::Listener, totals::CtlTotals};
 
 /// An instance in a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InstanceWindow {
     /// A number of ours.
     pub number: u64,
@@ -20,12 +20,21 @@ pub struct InstanceWindow {
     pub ctl: CtlTotals,
     /// What it watches; None until that was read, or where nobody holds it any more.
     pub set: Option<Arc<InterestSet>>,
+    /// Listening sockets that it and other instances watch, as far as the sets are known.
+    pub listeners: Vec<Listener>,
 }
 
 impl InstanceWindow {
     /// An instance of which nothing else is known yet.
     pub fn new(number: u64, waiters: usize) -> Self {
-        InstanceWindow { number, waiters, holders: BTreeSet::new(), ctl: CtlTotals::default(), set: None }
+        InstanceWindow {
+            number,
+            waiters,
+            holders: BTreeSet::new(),
+            ctl: CtlTotals::default(),
+            set: None,
+            listeners: Vec::new(),
+        }
     }
 
     /// Notes that a process used it by a descriptor.

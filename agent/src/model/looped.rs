@@ -5,6 +5,7 @@ use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait};
 
 use super::{
     Thread, Waitable,
+    shared::Listener,
     totals::{self, Packed, Totals},
 };
 
@@ -133,6 +134,8 @@ pub struct LoopWindow<T = Totals> {
     pub times: Times,
     /// The state that it is in.
     pub now: Now,
+    /// Listening sockets that its instance and others watch.
+    pub listeners: Vec<Listener>,
 }
 
 impl<T> AsRef<Thread> for LoopWindow<T> {
@@ -160,6 +163,7 @@ impl<T> LoopWindow<T> {
             largest: self.largest,
             times: self.times,
             now: self.now,
+            listeners: self.listeners,
         }
     }
 }
@@ -411,6 +415,7 @@ impl LoopState {
             largest: self.largest,
             times,
             now: if ended { Now::Neither } else { now },
+            listeners: Vec::new(),
         }
     }
 }

@@ -4,9 +4,11 @@
 //! window and [`Model::window`] shows it. A thread that ended stays until the next window begins.
 
 pub mod histogram;
+pub mod hot;
 mod instance;
 pub mod interest;
 mod looped;
+pub mod shared;
 pub mod totals;
 
 use std::{
@@ -120,6 +122,8 @@ pub struct Model {
     backlog: bool,
     /// Interest sets, as they were last read; None until then.
     sets: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
+    /// As they were when [`Model::keep_interest`] was called.
+    sets_before: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
 }
 
 /// The epoll_ctl calls of a thread on an instance, or on what is none, in a window.

@@ -10,9 +10,13 @@ use anyhow::{Context, Result};
 
 use crate::{
     decode::{self, Record, interest::Assembly},
-    identity::{Process, Processes},
+    identity::{Process, Processes, files::Files},
     kernel::{Kernel, Options, ProbeState},
-    model::{Model, Window},
+    model::{
+        InstanceWindow, Model, Window,
+        hot::{Entries, Hot},
+        shared::SharedFile,
+    },
     report::group::Sample,
     store::Recorder,
 };
@@ -32,6 +36,8 @@ pub struct Watch {
     started_at: SystemTime,
     /// Keeps everything that is read.
     recorder: Option<Recorder>,
+    /// Listening sockets that several instances watch, with their addresses, when the sets were last read.
+    listening: Vec<(String, SharedFile)>,
 }
 
 impl Watch {
@@ -68,6 +74,7 @@ impl Watch {
             base_missed: 0,
             started_at: SystemTime::now(),
             recorder,
+            listening: Vec::new(),
         };
         watch.sample()?;
         watch.model.begin();
@@ -135,7 +142,40 @@ impl Watch {
         read?;
         let longest = Duration::from_nanos(assembly.longest_ns().into());
         self.model.take_interest(assembly.finish());
+        let mut files = Files::default();
+        let shared = self.model.shared_files().into_iter();
+        // A recording holds nothing of what /proc says of sockets, and a view of it has to equal this one.
+        if self.recorder.is_none() {
+            let named = shared.filter_map(|file| Some((files.listener(file.tgid, file.fd)?, file)));
+            self.listening = named.collect();
+        }
         Ok(longest)
+    }
+
+    /// As [`Watch::read_interest`], of the begin of the window: what is there now is compared with what will be.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn keep_interest(&mut self) -> Result<()> {
+        self.read_interest()?;
+        self.model.keep_interest();
+        Ok(())
+    }
+
+    /// Reads which entries delivered the events since the start, where [`Options::hot`] asked for it; after the last
+    /// sample.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be read.
+    pub fn read_hot(&self) -> Result<Hot> {
+        let mut hot = Hot::default();
+        self.kernel.hot(|instance, word, events| hot.add(instance, word, events))?;
+        Ok(hot)
+    }
+
+    /// What the entries of an instance of the last [`Watch::window`] delivered, and which of them are instances.
+    pub fn entries(&self, instance: &InstanceWindow, hot: Option<&Hot>) -> Entries {
+        self.model.entries(instance, hot)
     }
 
     /// Takes in what came through the ring buffer.
@@ -152,7 +192,9 @@ impl Watch {
 
     /// What happened since the start, or the last [`Watch::begin`].
     pub fn window(&mut self) -> Window {
-        self.model.window()
+        let mut window = self.model.window();
+        self.model.show_listeners(&mut window, &self.listening);
+        window
     }
 
     /// As [`Watch::window`], in less room.

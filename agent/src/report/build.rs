@@ -6,8 +6,8 @@ use loopscope_probe::{Counters, ctl_errno, ctl_flag, ctl_op, lost, mechanism, re
 use std::time::SystemTime;
 
 use super::document::{
-    Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, LoopRow, Lost, Mechanism,
-    ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts, Watched,
+    Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, ListenerRow, LoopRow,
+    Lost, Mechanism, ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts, Watched,
 };
 use super::host::Host;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     model::{
         InstanceWindow, LoopWindow, Now, Window,
         histogram::{self, count_bound, time_bound},
-        interest,
+        interest, shared,
         totals::{CtlTotals, Totals},
     },
 };
@@ -196,8 +196,13 @@ pub fn instance_row(instance: &InstanceWindow) -> InstanceRow {
         depth: instance.set.as_ref().map(|set| set.depth),
         watched: instance.set.as_ref().map(|set| watched(&set.watched())),
         ctl: ctl(&instance.ctl),
-        listeners: None,
+        listeners: instance.set.as_ref().map(|_| instance.listeners.iter().map(listener).collect()),
     }
+}
+
+fn listener(listener: &shared::Listener) -> ListenerRow {
+    let shared::Listener { name, fd, exclusive, loops, waits_share, events_share } = listener.clone();
+    ListenerRow { listener: name, fd, exclusive, loops, waits_share, events_share }
 }
 
 fn watched(watched: &interest::Watched) -> Watched {

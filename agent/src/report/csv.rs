@@ -46,7 +46,8 @@ pub fn header() -> Vec<String> {
     columns_of(&full_loop())
 }
 
-fn write_rows<R: Serialize>(columns: &[String], rows: &[R], out: &mut dyn Write) -> io::Result<()> {
+/// Writes a header of these columns and the rows.
+pub fn write_rows<R: Serialize>(columns: &[String], rows: &[R], out: &mut dyn Write) -> io::Result<()> {
     let mut writer = WriterBuilder::new().terminator(Terminator::Any(b'\n')).from_writer(out);
     writer.write_record(columns).map_err(output_error)?;
     for row in rows {
@@ -74,7 +75,8 @@ fn cell(row: &Value, column: &str) -> String {
     }
 }
 
-fn columns_of(full_row: &impl Serialize) -> Vec<String> {
+/// The columns of rows of which one with every field present is given.
+pub fn columns_of(full_row: &impl Serialize) -> Vec<String> {
     let mut columns = Vec::new();
     // Our own types with string keys always serialize; a row that did not would have no columns, which a
     // test would see.

@@ -298,8 +298,25 @@ pub struct InstanceRow {
     pub watched: Option<Watched>,
     /// The epoll_ctl calls on it, by whichever thread.
     pub ctl: Ctl,
-    /// The listening sockets it watches; null until read.
-    pub listeners: Option<Vec<serde_json::Value>>,
+    /// The listening sockets that it and other instances watch; null until read.
+    pub listeners: Option<Vec<ListenerRow>>,
+}
+
+/// A listening socket that several instances watch, as seen from one of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ListenerRow {
+    /// Address and port, or `unix:` and a path.
+    pub listener: String,
+    /// The descriptor by which this instance watches it.
+    pub fd: u32,
+    /// With EPOLLEXCLUSIVE.
+    pub exclusive: bool,
+    /// How many instances watch it.
+    pub loops: u64,
+    /// Part of their waits that were on this one; null without a wait.
+    pub waits_share: Option<f64>,
+    /// Part of their events that this one delivered; null without an event.
+    pub events_share: Option<f64>,
 }
 
 /// A descriptor through which a process holds an instance.

@@ -50,29 +50,33 @@ pub fn write_check(check: &CheckDocument, width: Option<usize>, out: &mut dyn Wr
 }
 
 /// Where the lines go, and how wide they may be.
-struct Page<'a> {
-    width: Option<usize>,
-    out: &'a mut dyn Write,
+pub(crate) struct Page<'a> {
+    /// Columns of the terminal.
+    pub width: Option<usize>,
+    /// Where to.
+    pub out: &'a mut dyn Write,
 }
 
 impl Page<'_> {
     /// Prose, made safe and wrapped.
-    fn say(&mut self, text: &str) -> io::Result<()> {
+    pub fn say(&mut self, text: &str) -> io::Result<()> {
         self.item("", text)
     }
 
     /// Prose after a lead, to whose end its further lines are indented.
-    fn item(&mut self, lead: &str, text: &str) -> io::Result<()> {
+    pub fn item(&mut self, lead: &str, text: &str) -> io::Result<()> {
         wrap(lead, &one_line(text), self.width)
             .iter()
             .try_for_each(|line| writeln!(self.out, "{}", line.trim_end()))
     }
 
-    fn blank(&mut self) -> io::Result<()> {
+    /// An empty line.
+    pub fn blank(&mut self) -> io::Result<()> {
         writeln!(self.out)
     }
 
-    fn grid(&mut self, grid: &Grid) -> io::Result<()> {
+    /// A table, and which columns of it found no room.
+    pub fn grid(&mut self, grid: &Grid) -> io::Result<()> {
         let left_out = grid.write(self.width, self.out)?;
         if left_out.is_empty() {
             return Ok(());
@@ -85,11 +89,13 @@ fn origin(version: &str, host: &str, kernel: &str, arch: &str) -> String {
     format!("loopscope {version} on {host}, Linux {kernel} {arch}")
 }
 
-fn plural(count: usize, noun: &str) -> String {
+/// `1 loop`, `2 loops`.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn summary(report: &Report, page: &mut Page) -> io::Result<()> {
+/// Where and when, how many loops, and what was lost.
+pub(crate) fn summary(report: &Report, page: &mut Page) -> io::Result<()> {
     page.say(&format!(
         "{}, {} from {}",
         origin(&report.version, &report.host, &report.kernel, &report.arch),
@@ -114,7 +120,8 @@ fn summary(report: &Report, page: &mut Page) -> io::Result<()> {
     page.blank()
 }
 
-fn loops(report: &Report, page: &mut Page) -> io::Result<()> {
+/// The table of loops.
+pub(crate) fn loops(report: &Report, page: &mut Page) -> io::Result<()> {
     if report.loops.is_empty() {
         page.say("No event loop waited in this window.")?;
         return page.say(
@@ -179,7 +186,8 @@ fn instances(report: &Report, page: &mut Page) -> io::Result<()> {
     Ok(())
 }
 
-fn holders(row: &InstanceRow) -> String {
+/// Who holds an instance: the first few, and how many more.
+pub(crate) fn holders(row: &InstanceRow) -> String {
     let shown: Vec<String> = row
         .holders
         .iter()
@@ -202,7 +210,8 @@ fn named_counts<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> String {
     if shown.is_empty() { "-".to_owned() } else { shown.join(", ") }
 }
 
-fn footer(report: &Report, page: &mut Page) -> io::Result<()> {
+/// The probes, and what the view could not see.
+pub(crate) fn footer(report: &Report, page: &mut Page) -> io::Result<()> {
     page.blank()?;
     let probes: Vec<String> = (report.probes.iter())
         .map(|probe| format!("{} by {} {}", probe.name, probe.backend, units::count(probe.runs)))

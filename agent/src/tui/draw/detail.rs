@@ -7,7 +7,7 @@ use crate::{
     report::{
         columns::{NONE, busy, or_none, state, time},
         derived::share,
-        document::{InstanceRow, LoopRow},
+        document::{InstanceRow, ListenerRow, LoopRow},
         group::{Row, place},
         text::{cut, sanitize, width as columns_of},
         units,
@@ -228,11 +228,16 @@ fn instance(page: &mut Page, frame: &Frame, row: &InstanceRow) {
     });
     page.fact("watched", or_none(watched));
     page.fact("depth", or_none(row.depth.map(|depth| depth.to_string())));
-    let listeners = row
-        .listeners
-        .as_ref()
-        .map(|listeners| listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join("  "));
+    let listeners =
+        row.listeners.as_ref().map(|listeners| listeners.iter().map(shared).collect::<Vec<_>>().join("  "));
     page.fact("listeners", or_none(listeners.filter(|text| !text.is_empty())));
+}
+
+/// A listening socket that other loops watch too.
+fn shared(listener: &ListenerRow) -> String {
+    let share =
+        listener.events_share.map_or(String::new(), |share| format!(", {:.0}% of the events", share * 100.0));
+    format!("{} ({} loops{share})", sanitize(&listener.listener), listener.loops)
 }
 
 /// Rows that have something in common with this one, the busiest of them.

@@ -1,0 +1,35 @@
+//! The arguments of `loopscope inspect`. Looks at no process.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Kernel, PID_MAX};
+use crate::{cli::duration, report::Format};
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  loopscope inspect 812                             its instances, and the 20 busiest watched descriptors
+  loopscope inspect 812 --duration 30s --top 100
+  loopscope inspect 812 --format json | jq '.fds[] | select(.bond == \"stale\")'
+
+Events are counted by the user data that they carry. Where several watched descriptors have the same, or one came,
+went or changed meanwhile, its events are shown as unknown. Prints 'watching' on stderr when it does.")]
+pub struct InspectArgs {
+    /// The process: its id as the host counts
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
+    pub pid: u32,
+    /// How long to watch: 500ms, 10s, 2m; a bare number is seconds; at most 30d [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+    /// Show this many watched descriptors, those with the most events first [default: 20 in a table, else all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// How to reach the kernel.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}

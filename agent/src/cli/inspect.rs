@@ -1,0 +1,123 @@
+//! `loopscope inspect PID`: watches for a while, then prints the epoll instances of a process, and what they watch.
+//!
+//! The whole host is watched, since others may hold and wait on the same instances; which entries deliver events is
+//! counted for this process's instances alone.
+
+use std::{
+    fs,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use super::{Failure, InspectArgs, output, report};
+use crate::{
+    identity::Processes,
+    inspect::{
+        self, Inspection,
+        build::{self, Descriptors, Links},
+        document::{FdRow, ProcessRow},
+    },
+    kernel::{Options, Watched},
+    model::hot::Hot,
+    reactor::{Reactor, Watch},
+    report::{
+        Format,
+        build::{Unseen, report as document},
+    },
+};
+
+/// How long to watch where nothing else is asked for.
+const DURATION: Duration = Duration::from_secs(5);
+/// Watched descriptors in a table where nothing else is asked for.
+const TOP: u32 = 20;
+
+/// Runs the command.
+///
+/// # Errors
+/// No such process (2); not allowed, refused by the kernel, or the output failed (1).
+pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
+    check(args.pid)?;
+    let exe = Processes::default().get(args.pid).exe.clone();
+    let before = build::process(args.pid, exe);
+    let options = Options { hot: Some(args.pid), ..report::options(&args.kernel, &Watched::default())? };
+    let reactor = Reactor::new()?;
+    let mut watch = report::attach(&reactor, &args.kernel, &options, None)?;
+    let started_at = SystemTime::now();
+    let mut notes = Vec::new();
+    let kept = watch.keep_interest();
+    let links = build::links(args.pid);
+    report::wait(&reactor, &mut watch, args.duration.unwrap_or(DURATION))?;
+    // The sets come before the last sample, so that what was added since the first is counted.
+    for result in [kept, watch.read_interest().map(drop)] {
+        if let (Err(error), true) = (result, notes.is_empty()) {
+            notes.push(format!("what instances watch is not known: {error:#}"));
+        }
+    }
+    watch.sample()?;
+    let seen = Seen { process: before, links, notes, started_at };
+    let top = args.top.or((args.format == Format::Table).then_some(TOP));
+    let inspection = seen.inspection(&mut watch, top);
+    output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether that is a process.
+fn check(pid: u32) -> Result<(), Failure> {
+    let status = fs::read(format!("/proc/{pid}/status")).map_err(|_| {
+        Failure::bad_input(format!("{pid}: no such process; `loopscope report` shows which there are"))
+    })?;
+    let status = String::from_utf8_lossy(&status);
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    match field("Tgid:") {
+        Some(process) if process != pid.to_string() => Err(Failure::bad_input(format!(
+            "{pid}: a thread of process {process}; try `loopscope inspect {process}`"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What was noted before and during the window.
+struct Seen {
+    process: ProcessRow,
+    links: Links,
+    notes: Vec<String>,
+    started_at: SystemTime,
+}
+
+impl Seen {
+    /// Puts the document together, with at most `top` watched descriptors.
+    fn inspection(mut self, watch: &mut Watch, top: Option<u32>) -> Inspection {
+        let pid = self.process.pid;
+        let missed = watch.missed();
+        // At once after the last sample: loops go on, and what they do from here on is in no other figure.
+        let hot = self.hot(watch);
+        let mut window = watch.window();
+        let watches = build::watches(&window.instances);
+        build::only(&mut window, pid);
+        let mut descriptors = Descriptors::new(pid, self.links);
+        let (mut fds, mut delivered) = (Vec::new(), Vec::new());
+        for instance in &window.instances {
+            let entries = watch.entries(instance, hot.as_ref());
+            let (rows, row) = descriptors.rows(instance, &entries);
+            fds.extend(rows);
+            delivered.extend(row);
+        }
+        fds.sort_by(FdRow::by_events);
+        let total = fds.len();
+        fds.truncate(top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX)));
+        let origin = report::origin(watch.probes(), self.notes);
+        // Looking counts up makes the kernel skip runs of probes, but not in the window.
+        let unseen = Unseen { missed, damaged: watch.damaged(), interest: None };
+        let report = document(&window, &origin, unseen, self.started_at);
+        let now = build::process(pid, self.process.exe.clone());
+        let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };
+        let users = build::users(&window.instances, &watches);
+        let fds_left_out = (total - fds.len()) as u64;
+        Inspection { report, process, users, delivered, fds, fds_left_out }
+    }
+
+    /// Which entries delivered the events.
+    fn hot(&mut self, watch: &Watch) -> Option<Hot> {
+        watch.read_hot().map_err(|error| self.notes.push(format!("{error:#}"))).ok()
+    }
+}

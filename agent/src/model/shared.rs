@@ -1,0 +1,175 @@
+//! Files that several instances watch: of listening sockets, how evenly the loops share the work. Pure: whether a file
+//! listens is for others to find out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Model, Waitable, Window, interest::EXCLUSIVE};
+
+/// A file in the sets of several instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedFile {
+    /// A process in whose table a descriptor means it.
+    pub tgid: u32,
+    /// That descriptor.
+    pub fd: u32,
+    /// The instances, with the descriptor there and whether by EPOLLEXCLUSIVE.
+    watchers: Vec<(Waitable, u32, bool)>,
+}
+
+/// A listening socket that several instances watch, as seen from one of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listener {
+    /// Its address.
+    pub name: String,
+    /// The descriptor by which this instance watches it.
+    pub fd: u32,
+    /// With EPOLLEXCLUSIVE.
+    pub exclusive: bool,
+    /// Instances that watch it.
+    pub loops: u64,
+    /// Part of the waits of all of them that were on this one; None where there were none.
+    pub waits_share: Option<f64>,
+    /// Part of the events of all of them that this one delivered; None where there were none.
+    pub events_share: Option<f64>,
+}
+
+impl Model {
+    /// The files that are in several of the sets that were last read.
+    pub fn shared_files(&self) -> Vec<SharedFile> {
+        let mut files: HashMap<u64, SharedFile> = HashMap::new();
+        for (of, set) in self.sets.iter().flatten() {
+            for entry in &set.entries {
+                let Some(tgid) = entry.tgid else { continue };
+                let shared = files.entry(entry.file).or_insert_with(|| SharedFile {
+                    tgid,
+                    fd: entry.fd,
+                    watchers: Vec::new(),
+                });
+                // One instance may have it by several descriptors.
+                if shared.watchers.last().is_none_or(|(last, ..)| last != of) {
+                    shared.watchers.push((*of, entry.fd, entry.events & EXCLUSIVE != 0));
+                }
+            }
+        }
+        let mut shared: Vec<SharedFile> =
+            files.into_values().filter(|file| file.watchers.len() > 1).collect();
+        shared.sort_by_key(|file| (file.tgid, file.fd));
+        shared
+    }
+
+    /// Puts into a window, for each instance and its loops, the listening sockets that it shares with others.
+    pub fn show_listeners(&self, window: &mut Window, listening: &[(String, SharedFile)]) {
+        let mut done: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
+        for looped in &window.loops {
+            if let Some(number) = looped.instance {
+                let [waits, events] = done.entry(number).or_default();
+                *waits += looped.totals.waits();
+                *events += looped.totals.events;
+            }
+        }
+        let mut listeners: BTreeMap<u64, Vec<Listener>> = BTreeMap::new();
+        for (name, file) in listening {
+            let watchers = file.watchers.iter();
+            let watchers: Vec<(u64, u32, bool)> = watchers
+                .filter_map(|(of, fd, exclusive)| Some((*self.numbers.get(of)?, *fd, *exclusive)))
+                .collect();
+            let of = |number: &u64| done.get(number).copied().unwrap_or_default();
+            let [all_waits, all_events] = watchers.iter().fold([0, 0], |[waits, events], (number, ..)| {
+                let [more_waits, more_events] = of(number);
+                [waits + more_waits, events + more_events]
+            });
+            for (number, fd, exclusive) in &watchers {
+                let [waits, events] = of(number);
+                listeners.entry(*number).or_default().push(Listener {
+                    name: name.clone(),
+                    fd: *fd,
+                    exclusive: *exclusive,
+                    loops: watchers.len() as u64,
+                    waits_share: share(waits, all_waits),
+                    events_share: share(events, all_events),
+                });
+            }
+        }
+        for looped in &mut window.loops {
+            let own = looped.instance.and_then(|number| listeners.get(&number));
+            looped.listeners = own.cloned().unwrap_or_default();
+        }
+        for instance in window.instances.iter_mut().filter(|instance| instance.set.is_some()) {
+            instance.listeners = listeners.remove(&instance.number).unwrap_or_default();
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use loopscope_probe::{Counters, Entry, Head, Loop};
+
+    use super::*;
+    use crate::{
+        decode::{
+            Record,
+            interest::{Entries, Holder},
+        },
+        identity::Process,
+    };
+
+    const LISTENER: u64 = 640;
+
+    /// An instance that watches the listener and a file of its own.
+    fn holder(tgid: u32, address: u64) -> Holder {
+        let entry = |file, fd, events| Entry { file, fd, events, behind: 1, ..Entry::default() };
+        let first = vec![entry(LISTENER, 6, 1 | EXCLUSIVE), entry(address + 64, 7, 1)];
+        Holder {
+            tgid,
+            epfd: 5,
+            uid: 0,
+            instance: (address, 0),
+            entries: Some(Entries { first, ..Entries::default() }),
+        }
+    }
+
+    fn pass(model: &mut Model, now_ns: u64, rows: &[(u32, u64, u64)]) {
+        let mut records: Vec<Record> = rows
+            .iter()
+            .map(|(tid, address, events)| {
+                let mut looped = Loop { waitable: *address, fd: 5, events: *events, ..Loop::EMPTY };
+                looped.results[0] = 2;
+                let head = Head { now_ns, born_ns: 1, tgid: *tid, tid: *tid, ..Head::default() };
+                Record::Loops(head, vec![looped])
+            })
+            .collect();
+        records.push(Record::Counters(Head { now_ns, ..Head::default() }, Counters::default()));
+        model.apply(records, &mut |_| Arc::new(Process::default()));
+    }
+
+    #[test]
+    fn each_loop_has_its_part_and_what_one_instance_watches_is_not_shared() {
+        let mut model = Model::default();
+        pass(&mut model, 5, &[]);
+        model.begin();
+        pass(&mut model, 9, &[(10, 1024, 3), (20, 2048, 9)]);
+        model.take_interest(vec![holder(10, 1024), holder(20, 2048)]);
+        let shared = model.shared_files();
+        assert_eq!(shared.iter().map(|file| (file.tgid, file.fd)).collect::<Vec<_>>(), [(10, 6)]);
+        let listening = [("a:80".to_owned(), shared.into_iter().next().unwrap())];
+        let mut window = model.window();
+        model.show_listeners(&mut window, &listening);
+        let shares: Vec<_> = window.instances.iter().map(|instance| instance.listeners.clone()).collect();
+        let listener = |part| Listener {
+            name: "a:80".to_owned(),
+            fd: 6,
+            exclusive: true,
+            loops: 2,
+            waits_share: Some(0.5),
+            events_share: Some(part),
+        };
+        assert_eq!(shares, [[listener(0.25)], [listener(0.75)]]);
+        assert!(window.loops.iter().all(|looped| looped.listeners.len() == 1));
+    }
+}
