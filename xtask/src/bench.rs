@@ -7,6 +7,7 @@
 mod calls;
 mod document;
 mod figures;
+mod interest;
 mod kernel_memory;
 mod loops;
 mod machine;
@@ -29,7 +30,7 @@ use document::Document;
 use tools::Tools;
 
 /// The examples of the agent that do the work which is measured.
-const EXAMPLES: [&str; 3] = ["bench_calls", "bench_empty", "bench_loops"];
+const EXAMPLES: [&str; 4] = ["bench_calls", "bench_empty", "bench_interest", "bench_loops"];
 
 /// Options of the command.
 #[derive(Args)]
@@ -54,6 +55,8 @@ enum Part {
     Servers,
     /// CPU and memory of the agent and the kernel, by loops and by rate
     Loops,
+    /// Reading interest sets, beside /proc/PID/fdinfo
+    Interest,
 }
 
 impl BenchArgs {
@@ -82,6 +85,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.wants(Part::Loops) {
         document.loops = Some(loops::measure(&tools, args.rounds(), args.quick)?);
+    }
+    if args.wants(Part::Interest) {
+        document.interest = Some(interest::measure(&tools, args.rounds())?);
     }
     document.judge();
     let whole = !args.quick && args.only.is_empty();

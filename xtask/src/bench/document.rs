@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     calls::Calls,
     figures::{Target, table},
+    interest::Interest,
     loops::Loops,
     machine::Machine,
     servers::Server,
@@ -27,6 +28,7 @@ pub struct Document {
     pub calls: Option<Calls>,
     pub servers: Vec<Server>,
     pub loops: Option<Loops>,
+    pub interest: Option<Interest>,
 }
 
 impl Document {
@@ -41,13 +43,15 @@ impl Document {
             calls: None,
             servers: Vec::new(),
             loops: None,
+            interest: None,
         })
     }
 
     /// Compares with the bounds of the issue.
     pub fn judge(&mut self) {
         let calls = self.calls.iter().flat_map(Calls::targets);
-        self.targets = calls.chain(self.loops.iter().flat_map(Loops::targets)).collect();
+        let loops = self.loops.iter().flat_map(Loops::targets);
+        self.targets = calls.chain(loops).chain(self.interest.iter().flat_map(Interest::targets)).collect();
     }
 
     /// Prints the table, and writes it and the JSON into a folder.
@@ -82,8 +86,12 @@ impl Document {
             text += &table(&["what", "bound", "measured", "reached"], &rows);
         }
         let servers = (!self.servers.is_empty()).then(|| Server::markdown(&self.servers));
-        let parts =
-            [self.calls.as_ref().map(Calls::markdown), servers, self.loops.as_ref().map(Loops::markdown)];
+        let parts = [
+            self.calls.as_ref().map(Calls::markdown),
+            servers,
+            self.loops.as_ref().map(Loops::markdown),
+            self.interest.as_ref().map(Interest::markdown),
+        ];
         for part in parts.into_iter().flatten() {
             text += "\n";
             text += &part;
