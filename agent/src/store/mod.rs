@@ -8,9 +8,11 @@
 //!
 //! All numbers are little-endian. A file is a head, then frames:
 //!
-//!     head   magic "loopscop", u32 version, u32 length and u32 CRC-32 of the JSON that follows (struct Head)
-//!     frame  u32 bytes of its body as stored, u32 bytes of it unpacked, u8 kind, u8 flags, u16 zero,
-//!            u64 CLOCK_MONOTONIC ns, u32 CRC-32 of the 20 bytes before and of the stored body; then the body (LZ4 block)
+//! ```text
+//! head   magic "loopscop", u32 version, u32 length and u32 CRC-32 of the JSON that follows (struct Head)
+//! frame  u32 bytes of its body as stored, u32 bytes of it unpacked, u8 kind, u8 flags, u16 zero,
+//!        u64 CLOCK_MONOTONIC ns, u32 CRC-32 of the 20 bytes before and of the stored body; then the body (LZ4 block)
+//! ```
 //!
 //! A frame is written by one call. Where the writer was killed or the disk was full, the last frame may be missing, and
 //! with it the frame of kind END; all before it is whole. A reading is stored as its difference from the one before
