@@ -33,14 +33,14 @@ impl Distribution {
     /// From buckets, their bounds, and what the kernel says of sum and largest value; None where nothing was seen.
     ///
     /// `max` is believed within the highest bucket that holds something: a value that was counted on one side of
-    /// the window's edge and measured on the other must not contradict the histogram.
+    /// the window's edge and measured on the other must not contradict the histogram, nor the sum, which no value exceeds.
     pub fn new(buckets: &[u64], bound: fn(usize) -> f64, sum: f64, max: f64) -> Option<Distribution> {
         let count: u64 = buckets.iter().sum();
         let highest = buckets.iter().rposition(|bucket| *bucket > 0)?;
         let floor = if highest == 0 { 0.0 } else { bound(highest - 1) };
         let last = highest + 1 == buckets.len();
         // The last bucket has no upper bound.
-        let max = max.max(floor).min(if last { f64::INFINITY } else { bound(highest) });
+        let max = max.max(floor).min(if last { f64::INFINITY } else { bound(highest) }).min(sum);
         let quantiles = QUANTILES.map(|quantile| at(buckets, bound, count, quantile).min(max));
         Some(Distribution { count, sum, quantiles, max })
     }
@@ -75,8 +75,10 @@ mod tests {
     fn a_largest_value_outside_the_histogram_is_pulled_into_its_highest_bucket() {
         let mut buckets = [0; TIME_BUCKETS];
         buckets[time_bucket(1_000_000)] = 1;
-        let distribution = Distribution::new(&buckets, time_bound, 0.001, 7.0).unwrap();
+        let distribution = Distribution::new(&buckets, time_bound, 0.002, 7.0).unwrap();
         assert!(distribution.max > 0.001 && distribution.max < 0.0012, "{distribution:?}");
+        let distribution = Distribution::new(&buckets, time_bound, 0.001_01, 7.0).unwrap();
+        assert_eq!(distribution.max, 0.001_01);
         let distribution = Distribution::new(&buckets, time_bound, 0.001, 0.0).unwrap();
         assert!(distribution.max > 0.0008 && distribution.max < 0.001, "{distribution:?}");
     }
@@ -90,8 +92,8 @@ mod tests {
             values.iter().for_each(|value| buckets[time_bucket(*value)] += 1);
             let mut sorted: Vec<f64> = values.iter().map(|ns| *ns as f64 / 1e9).collect();
             sorted.sort_by(f64::total_cmp);
-            let max = *sorted.last().unwrap();
-            let distribution = Distribution::new(&buckets, time_bound, 0.0, max).unwrap();
+            let (sum, max) = (sorted.iter().sum(), *sorted.last().unwrap());
+            let distribution = Distribution::new(&buckets, time_bound, sum, max).unwrap();
             for (quantile, found) in QUANTILES.into_iter().zip(distribution.quantiles) {
                 let truth = sorted[((quantile * sorted.len() as f64).ceil() as usize).max(1) - 1];
                 prop_assert!(found >= truth * 0.995 && found <= truth * 1.195, "{quantile}: {found} for {truth}");
@@ -106,8 +108,8 @@ mod tests {
             values.iter().for_each(|value| buckets[count_bucket(*value)] += 1);
             let mut sorted = values.clone();
             sorted.sort_unstable();
-            let max = f64::from(*sorted.last().unwrap());
-            let distribution = Distribution::new(&buckets, count_bound, 0.0, max).unwrap();
+            let (sum, max) = (f64::from(sorted.iter().sum::<u32>()), f64::from(*sorted.last().unwrap()));
+            let distribution = Distribution::new(&buckets, count_bound, sum, max).unwrap();
             let rank = |quantile: f64| ((quantile * sorted.len() as f64).ceil() as usize).max(1) - 1;
             let truth = QUANTILES.map(|quantile| f64::from(sorted[rank(quantile)]));
             prop_assert_eq!(distribution.quantiles, truth);
