@@ -1,5 +1,5 @@
 //! What `inspect` shows of one process: its instances with their watched descriptors ([`document`]), put together from a
-//! window and /proc ([`build`]), and as text ([`table`]) or CSV.
+//! window and /proc ([`build`]), and as text (`table`) or CSV.
 //!
 //! Nothing here attaches or waits.
 

@@ -32,7 +32,7 @@ pub struct Head {
     pub arch: String,
     /// Processors.
     pub cpus: usize,
-    /// Layout of the probes' records: see [`layout`].
+    /// Layout of the probes' records: see `layout`.
     pub layout: Vec<usize>,
     /// Wall clock when it was made, ns since 1970...
     pub wall_ns: u64,

@@ -19,7 +19,7 @@
 //! it, but for key readings, about one a minute, which stand for themselves: a replay can begin at any of them. Since
 //! frames tell their length, kind and time, the index for seeking is made from their heads when the file is opened.
 //!
-//! Kernel addresses never come into a file: see [`scrub`].
+//! Kernel addresses never come into a file: see `scrub`.
 
 mod delta;
 mod format;
