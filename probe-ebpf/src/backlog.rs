@@ -5,7 +5,7 @@
 //! The walk stops at [`WALK`] entries. After a list longer than [`SHORT`], the next [`SPARSE`] waits of the loop are
 //! left out, so that long lists cost a sixteenth. Reads only: what another CPU changes meanwhile may shorten a walk.
 
-use core::{ffi::c_void, ptr};
+use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use loopscope_probe::{Loop, Wait, histogram, waitable};
@@ -81,24 +81,14 @@ unsafe extern "C" fn further<const LEVEL: bool>(_: u32, walk: *mut c_void) -> i6
     i64::from(!walk.step())
 }
 
-/// Sends a count through memory: else the verifier would follow what comes after for each length of its own (215,000
-/// instructions; see [`Loop::scratch`]).
-#[inline(always)]
-fn forget(scratch: &mut u32, count: u32) -> u32 {
-    // SAFETY: a reference is valid for a volatile write and read.
-    unsafe {
-        ptr::write_volatile(scratch, count);
-        ptr::read_volatile(scratch)
-    }
-}
-
 /// A wait on an instance begins: what piled up. The caller has opened the record's sequence word.
 #[inline(always)]
 pub fn entered(looped: &mut Loop, file: u64) {
     if BACKLOG.load() == 0 || file <= waitable::LAST || looped.requeues == LEFT_OUT {
         return;
     }
-    let found = forget(&mut looped.scratch, walk::<false>(head(file)));
+    // Else the verifier would follow what comes after for each length of its own (215,000 instructions).
+    let found = tally::forget(&mut looped.scratch, walk::<false>(head(file)));
     let requeued = looped.requeues;
     if found > SHORT {
         looped.sparse = SPARSE;
@@ -120,7 +110,7 @@ pub fn left(looped: &mut Loop, wait: &Wait, ret: i64) {
     }
     looped.requeues = 0;
     if ret > 0 {
-        let level = forget(&mut looped.scratch, walk::<true>(head(wait.waitable)));
+        let level = tally::forget(&mut looped.scratch, walk::<true>(head(wait.waitable)));
         // Where more was ready than the wait could take, the rest is in the list too.
         looped.requeues = if i64::from(level) < ret { level } else { ret as u32 };
     }

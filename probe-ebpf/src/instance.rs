@@ -66,10 +66,8 @@ pub fn file(task: TaskPtr, fd: i32) -> u64 {
 /// Whether a file is an epoll instance. Before the kernel's file operations are known, none is.
 #[inline(always)]
 pub fn is_epoll(file: u64) -> bool {
-    match (reader(), kernel::probe::<u64>(file + u64::from(FILE_F_OP.load()))) {
-        (Some(reader), Some(operations)) => operations != 0 && operations == reader.epoll_fops,
-        _ => false,
-    }
+    let operations = kernel::read(file + u64::from(FILE_F_OP.load()));
+    operations != 0 && reader().is_some_and(|reader| operations == reader.epoll_fops)
 }
 
 /// The element of [`EPOCHS`] that an address hashes to (Fibonacci hashing; files are 64-byte aligned).

@@ -21,10 +21,9 @@ use crate::{
     instance::{self, Table},
     kernel::{
         self, EPITEM_DATA, EPITEM_EVENT, EPITEM_FD, EPITEM_FILE, EPITEM_RBN, EVENTPOLL_RBR, EVENTPOLL_USER,
-        FILE_F_OP, FILE_PRIVATE_DATA, RB_NODE_LEFT, RB_NODE_RIGHT, TASK_FILES, TASK_GROUP_LEADER, TaskIter,
-        TaskPtr, USER_STRUCT_UID,
+        FILE_PRIVATE_DATA, RB_NODE_LEFT, RB_NODE_RIGHT, TASK_FILES, TASK_GROUP_LEADER, TaskIter, TaskPtr,
+        USER_STRUCT_UID,
     },
-    storage::reader,
     wait::now,
 };
 
@@ -200,18 +199,12 @@ unsafe extern "C" fn step(_: u32, _: *mut c_void) -> i64 {
         let fd = walker.next;
         walker.next += 1;
         let file = kernel::read(walker.files + u64::from(fd) * 8);
-        if file != 0 && is_epoll(file) {
+        if file != 0 && instance::is_epoll(file) {
             found(walker, file, fd);
             return 0;
         }
     }
     0
-}
-
-/// Whether a file is an epoll instance.
-#[inline(always)]
-fn is_epoll(file: u64) -> bool {
-    reader().is_some_and(|reader| kernel::read(file + u64::from(FILE_F_OP.load())) == reader.epoll_fops)
 }
 
 /// A descriptor means an instance: begins to walk it, unless the table has it by another descriptor too.

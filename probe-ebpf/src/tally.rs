@@ -53,15 +53,20 @@ fn raise(max: &mut Max, value: u64) {
     max.current ^= (max.current ^ value) & greater;
 }
 
-/// Adds one to a bucket; `i` is below N by construction. The way over memory makes it unknown to the verifier: see
-/// [`Loop::scratch`].
+/// Sends a value through memory, from which it comes back unknown to the verifier: see [`Loop::scratch`].
+#[inline(always)]
+pub fn forget(scratch: &mut u32, value: u32) -> u32 {
+    // SAFETY: a reference is valid for a volatile write and read.
+    unsafe {
+        ptr::write_volatile(scratch, value);
+        ptr::read_volatile(scratch)
+    }
+}
+
+/// Adds one to a bucket; `i` is below N by construction.
 #[inline(always)]
 fn bucket<const N: usize>(buckets: &mut [u32; N], scratch: &mut u32, i: usize) {
-    // SAFETY: a reference is valid for a volatile write and read.
-    let i = unsafe {
-        ptr::write_volatile(scratch, i as u32);
-        ptr::read_volatile(scratch) as usize
-    };
+    let i = forget(scratch, i as u32) as usize;
     // SAFETY: below the length of the array.
     let count = unsafe { buckets.get_unchecked_mut(kernel::below::<N>(i)) };
     *count = count.wrapping_add(1);

@@ -64,8 +64,7 @@ pub fn enter(task: TaskPtr, record: &mut Task, call: &Call, waitable: u64) {
     wait.asked = call.asked;
     wait.timeout = call.timeout.kind;
     wait.mechanism = call.mechanism;
-    // SAFETY: as below.
-    unsafe { ptr::write_volatile(&mut wait.slot, slot) };
+    let slot = tally::forget(&mut wait.slot, slot);
     // Volatile: the compiler makes four zeros in a row a call of memset, which is a loop over bytes (15 ns).
     // SAFETY: references are valid for volatile writes.
     unsafe {
@@ -75,9 +74,6 @@ pub fn enter(task: TaskPtr, record: &mut Task, call: &Call, waitable: u64) {
         ptr::write_volatile(&mut wait.highest, call.sets.highest);
     }
     let (thread_wait_ns, window) = (record.wait_ns, record.window as u32);
-    // Through memory: see `Loop::scratch`.
-    // SAFETY: a reference is valid for a volatile read.
-    let slot = unsafe { ptr::read_volatile(&record.wait.slot) };
     if let Some(looped) = slot::at(task, record, slot) {
         tally::busy(looped, now, thread_wait_ns, window);
         if call.mechanism == mechanism::EPOLL as u32 {
