@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use loopscope_probe::Entry;
+use serde::{Deserialize, Serialize};
 
 use super::Waitable;
 use crate::decode::interest::{Entries, Holder};
@@ -63,21 +64,21 @@ pub struct InterestSet {
 }
 
 /// How many entries a set has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
     /// Entries.
     pub total: u64,
-    /// Without and with EPOLLET.
+    /// Level-triggered ones.
     pub level: u64,
-    /// As above.
+    /// Edge-triggered ones.
     pub edge: u64,
     /// With EPOLLONESHOT.
     pub oneshot: u64,
     /// With EPOLLEXCLUSIVE.
     pub exclusive: u64,
-    /// See [`Bond`].
+    /// As [`Bond::Stale`].
     pub stale: u64,
-    /// As above.
+    /// As [`Bond::Foreign`].
     pub foreign: u64,
     /// As [`InterestSet::approximate`].
     pub approximate: bool,
@@ -113,14 +114,14 @@ pub(super) fn sets(
     }
     let mut sets: BTreeMap<Waitable, InterestSet> = by_instance
         .into_iter()
-        .map(|(instance, holders)| (instance, set(&holders, &waiting(&instance))))
+        .map(|(instance, holders)| (instance, set(&holders, || waiting(&instance))))
         .collect();
     nest(&mut sets);
     sets
 }
 
 /// The set of one instance, from the tables of those that hold it.
-fn set(holders: &[Holder], waiting: &BTreeSet<u32>) -> InterestSet {
+fn set(holders: &[Holder], waiting: impl FnOnce() -> BTreeSet<u32>) -> InterestSet {
     if let [Holder { tgid, epfd, uid, entries: Some(Entries { first, second: None, lost }), .. }] = holders {
         // Nearly all are held by one process, and still: no table of 15,000 entries has to be built.
         return InterestSet {
@@ -149,7 +150,7 @@ fn set(holders: &[Holder], waiting: &BTreeSet<u32>) -> InterestSet {
     }
     // Of those that wait, the ones that hold it: a wait may go on when its descriptor was closed.
     let holding: BTreeSet<u32> = set.holders.iter().map(|(tgid, _)| *tgid).collect();
-    let waiting: BTreeSet<u32> = waiting.intersection(&holding).copied().collect();
+    let waiting: BTreeSet<u32> = waiting().intersection(&holding).copied().collect();
     let home = if waiting.is_empty() { &holding } else { &waiting };
     set.entries = entries
         .into_values()

@@ -114,6 +114,8 @@ pub struct Model {
     loops: HashMap<(ThreadKey, Waitable), LoopState>,
     ctls: HashMap<(ThreadKey, Waitable), CtlState>,
     numbers: HashMap<Waitable, u64>,
+    /// The last number that was given: none is given twice.
+    last_number: u64,
     counters: Counters,
     base_counters: Counters,
     now_ns: u64,
@@ -311,8 +313,7 @@ impl Model {
         self.loops
             .retain(|(key, of), state| threads.get(key).is_some_and(|thread| !state.is_gone(thread, *of)));
         self.ctls.retain(|_, state| !state.ended);
-        let used: HashSet<Waitable> =
-            self.loops.keys().chain(self.ctls.keys()).map(|(_, waitable)| *waitable).collect();
+        let used: HashSet<Waitable> = self.waitables().collect();
         self.numbers.retain(|waitable, _| used.contains(waitable));
         for ((key, waitable), state) in &mut self.loops {
             if let Some(thread) = threads.get(key) {
@@ -328,10 +329,9 @@ impl Model {
 
     /// Takes in the interest sets of all instances.
     pub fn take_interest(&mut self, found: Vec<Holder>) {
-        let waiters = self.waiters();
         let waiting = |instance: &Waitable| {
-            let keys = waiters.get(instance).into_iter().flatten();
-            keys.filter_map(|key| self.threads.get(key)).map(|thread| thread.tgid).collect()
+            let waiters = self.waits().filter(|(waitable, ..)| waitable == instance);
+            waiters.map(|(.., thread)| thread.tgid).collect()
         };
         let sets = interest::sets(found, waiting);
         self.sets = Some(sets.into_iter().map(|(instance, set)| (instance, Arc::new(set))).collect());
@@ -379,31 +379,36 @@ impl Model {
 
     /// Gives every instance a number of ours, in the order in which they were created or, before the probes, lie.
     fn number(&mut self) {
-        let mut new: Vec<Waitable> = self
-            .loops
-            .keys()
-            .chain(self.ctls.keys())
-            .map(|(_, waitable)| waitable)
-            .chain(self.sets.iter().flat_map(BTreeMap::keys))
-            .copied()
-            .filter(|waitable| waitable.is_instance() && !self.numbers.contains_key(waitable))
-            .collect();
+        let unnumbered = |waitable: &Waitable| waitable.is_instance() && !self.numbers.contains_key(waitable);
+        let mut new: Vec<Waitable> = self.waitables().filter(unnumbered).collect();
         new.sort_by_key(|waitable| (waitable.generation, waitable.address));
         new.dedup();
-        let next = self.numbers.values().max().map_or(1, |last| last + 1);
-        self.numbers.extend(new.into_iter().zip(next..));
+        let first = self.last_number + 1;
+        self.last_number += new.len() as u64;
+        self.numbers.extend(new.into_iter().zip(first..));
+    }
+
+    /// Everything that is waited on, changed or held; some of it several times.
+    fn waitables(&self) -> impl Iterator<Item = Waitable> {
+        let used = self.loops.keys().chain(self.ctls.keys()).map(|(_, waitable)| waitable);
+        used.chain(self.sets.iter().flat_map(BTreeMap::keys)).copied()
+    }
+
+    /// Every thread that has waited on something or is waiting on it, with that.
+    fn waits(&self) -> impl Iterator<Item = (Waitable, ThreadKey, &Thread)> {
+        self.loops.iter().filter_map(|((key, waitable), state)| {
+            let thread = self.threads.get(key)?;
+            let waits = state.waited() || state.is_waiting(thread, *waitable);
+            waits.then_some((*waitable, *key, thread))
+        })
     }
 
     /// Which threads have waited on each instance, or are waiting on it. Not those of the window alone: where windows
     /// are short, threads that share an instance would be alone on it in most of them, and the others busy.
     fn waiters(&self) -> HashMap<Waitable, HashSet<ThreadKey>> {
         let mut waiters: HashMap<Waitable, HashSet<ThreadKey>> = HashMap::new();
-        for ((key, waitable), state) in &self.loops {
-            if let Some(thread) = self.threads.get(key)
-                && (state.waited() || state.is_waiting(thread, *waitable))
-            {
-                waiters.entry(*waitable).or_default().insert(*key);
-            }
+        for (waitable, key, _) in self.waits() {
+            waiters.entry(waitable).or_default().insert(key);
         }
         waiters
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -38,7 +38,12 @@ pub struct Watch {
     recorder: Option<Recorder>,
     /// Listening sockets that several instances watch, with their addresses, when the sets were last read.
     listening: Vec<(String, SharedFile)>,
+    /// When [`Watch::refresh_interest`] last read.
+    interest_at: Option<Instant>,
 }
+
+/// How often views that go on read interest sets: they change slowly, and every entry of the host is walked.
+const INTEREST: Duration = Duration::from_secs(10);
 
 impl Watch {
     /// Loads and attaches the probes and begins a window.
@@ -75,6 +80,7 @@ impl Watch {
             started_at: SystemTime::now(),
             recorder,
             listening: Vec::new(),
+            interest_at: None,
         };
         watch.sample()?;
         watch.model.begin();
@@ -142,14 +148,23 @@ impl Watch {
         read?;
         let longest = Duration::from_nanos(assembly.longest_ns().into());
         self.model.take_interest(assembly.finish());
-        let mut files = Files::default();
-        let shared = self.model.shared_files().into_iter();
         // A recording holds nothing of what /proc says of sockets, and a view of it has to equal this one.
         if self.recorder.is_none() {
+            let mut files = Files::default();
+            let shared = self.model.shared_files().into_iter();
             let named = shared.filter_map(|file| Some((files.listener(file.tgid, file.fd)?, file)));
             self.listening = named.collect();
         }
         Ok(longest)
+    }
+
+    /// As [`Watch::read_interest`], for views that go on: where the last time was long enough ago. That they cannot be
+    /// read says [`Watch::interest_error`].
+    pub fn refresh_interest(&mut self) {
+        if self.interest_at.is_none_or(|at| at.elapsed() >= INTEREST) {
+            let _ = self.read_interest();
+            self.interest_at = Some(Instant::now());
+        }
     }
 
     /// As [`Watch::read_interest`], of the begin of the window: what is there now is compared with what will be.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::document::{
     Backlog, CopiedBytes, Counts, Ctl, CtlFlags, Distribution, Holder, InstanceRow, ListenerRow, LoopRow,
-    Lost, Mechanism, ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts, Watched,
+    Lost, Mechanism, ProbeRow, Report, Results, SCHEMA, Seconds, State, Time, Timeouts,
 };
 use super::host::Host;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     model::{
         InstanceWindow, LoopWindow, Now, Window,
         histogram::{self, count_bound, time_bound},
-        interest, shared,
+        shared,
         totals::{CtlTotals, Totals},
     },
 };
@@ -194,7 +194,7 @@ pub fn instance_row(instance: &InstanceWindow) -> InstanceRow {
         holders: instance.holders.iter().map(|(pid, fd)| Holder { pid: *pid, fd: *fd }).collect(),
         waiters: u32::try_from(instance.waiters).unwrap_or(u32::MAX),
         depth: instance.set.as_ref().map(|set| set.depth),
-        watched: instance.set.as_ref().map(|set| watched(&set.watched())),
+        watched: instance.set.as_ref().map(|set| set.watched()),
         ctl: ctl(&instance.ctl),
         listeners: instance.set.as_ref().map(|_| instance.listeners.iter().map(listener).collect()),
     }
@@ -203,11 +203,6 @@ pub fn instance_row(instance: &InstanceWindow) -> InstanceRow {
 fn listener(listener: &shared::Listener) -> ListenerRow {
     let shared::Listener { name, fd, exclusive, loops, waits_share, events_share } = listener.clone();
     ListenerRow { listener: name, fd, exclusive, loops, waits_share, events_share }
-}
-
-fn watched(watched: &interest::Watched) -> Watched {
-    let interest::Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate } = *watched;
-    Watched { total, level, edge, oneshot, exclusive, stale, foreign, approximate }
 }
 
 fn ctl(totals: &CtlTotals) -> Ctl {

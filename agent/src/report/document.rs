@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The interest set of an instance, in numbers: the model's own type, whose fields are the contract's.
+pub use crate::model::interest::Watched;
+
 /// The version of every JSON document; it changes when a name or a meaning does, not when a field is added.
 pub const SCHEMA: u32 = 1;
 
@@ -326,27 +329,6 @@ pub struct Holder {
     pub pid: u32,
     /// Descriptor in that process.
     pub fd: i32,
-}
-
-/// The interest set of an instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watched {
-    /// Entries.
-    pub total: u64,
-    /// Level-triggered ones.
-    pub level: u64,
-    /// Edge-triggered ones.
-    pub edge: u64,
-    /// With EPOLLONESHOT.
-    pub oneshot: u64,
-    /// With EPOLLEXCLUSIVE.
-    pub exclusive: u64,
-    /// Whose descriptor is closed or is another file now.
-    pub stale: u64,
-    /// Whose file belongs to another process.
-    pub foreign: u64,
-    /// The tree changed while it was read.
-    pub approximate: bool,
 }
 
 /// epoll_ctl calls.

@@ -1,6 +1,6 @@
 //! Where top's windows come from while it watches: the probes, read at each tick.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use rustix::time::{ClockId, clock_gettime};
@@ -27,26 +27,13 @@ pub struct Live {
     started_at: SystemTime,
     missed: u64,
     cpu: f64,
-    /// When interest sets are read again; None: they cannot be.
-    interest_at: Option<Instant>,
 }
-
-/// How often interest sets are read: they change slowly, and every entry of the host is walked.
-const INTEREST: Duration = Duration::from_secs(10);
 
 impl Live {
     /// From probes that are attached, whose first window has begun.
     pub fn new(watch: Watch, origin: Origin, filter: Filter) -> Live {
         let missed = watch.missed();
-        Live {
-            watch,
-            origin,
-            filter,
-            started_at: SystemTime::now(),
-            missed,
-            cpu: cpu_seconds(),
-            interest_at: Some(Instant::now()),
-        }
+        Live { watch, origin, filter, started_at: SystemTime::now(), missed, cpu: cpu_seconds() }
     }
 
     /// Ends the window, and begins the next.
@@ -55,9 +42,7 @@ impl Live {
     /// The probes cannot be read.
     pub fn frame(&mut self) -> Result<Frame> {
         self.watch.sample()?;
-        if self.interest_at.is_some_and(|at| at <= Instant::now()) {
-            self.interest_at = self.watch.read_interest().is_ok().then(|| Instant::now() + INTEREST);
-        }
+        self.watch.refresh_interest();
         let mut window = self.watch.samples();
         self.watch.begin();
         (self.filter)(&mut window);

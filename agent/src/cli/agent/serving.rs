@@ -217,8 +217,8 @@ impl Agent {
     pub fn sample(&mut self) -> Result<()> {
         let start = Instant::now();
         self.watch.sample()?;
-        // Where it cannot be read, the series that need it are missing, and `announce` has said so.
-        let _ = self.watch.read_interest();
+        // Where they cannot be read, the series that need them are missing, and `announce` has said so.
+        self.watch.refresh_interest();
         let mut window = self.watch.window();
         self.watch.begin();
         figures::add_counters(&mut self.counters, &window.counters);
