@@ -18,19 +18,11 @@ use std::{
 
 use common::{
     Report, Workload, cannot_run,
-    compare::{assert_busy, assert_counts, count, list, row, rows_of, sum},
+    compare::{assert_busy, assert_counts, assert_only_lost, count, list, row, rows_of, sum},
     require_bpf, until,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
-
-/// `lost`, of which only one reason may have a count.
-fn assert_only_lost(report: &Value, reason: &str, expected: u64) {
-    let mut lost =
-        json!({ "records": 0, "events": 0, "missed": 0, "unpaired": 0, "clamped": 0, "unseen": 0 });
-    lost[reason] = json!(expected);
-    assert_eq!(report["lost"], lost);
-}
+use serde_json::json;
 
 #[test]
 fn exits_without_an_entry_are_unpaired_and_no_waits() {

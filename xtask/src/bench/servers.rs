@@ -67,7 +67,8 @@ fn install() -> Result<()> {
 fn nginx(tools: &Tools, folder: &Folder, rounds: u32, seconds: u32) -> Result<Server> {
     let port = free_port()?;
     let file = folder.0.join("nginx.conf");
-    fs::write(&file, nginx_configuration(&folder.0, port)).context("write nginx's configuration")?;
+    fs::write(&file, nginx_configuration(&folder.0, port, 1, 100_000_000))
+        .context("write nginx's configuration")?;
     let program = process::find("nginx").context("nginx is not there")?;
     let arguments = ["-c", &file.to_string_lossy(), "-e", "stderr"];
     let server = listening(Started::new(&program.to_string_lossy(), &arguments)?, port)?;
@@ -178,16 +179,17 @@ impl Drop for Folder {
     }
 }
 
-fn nginx_configuration(folder: &Path, port: u16) -> String {
+/// nginx on `port`, with so many workers on one listening socket, that ends a connection after so many requests.
+pub fn nginx_configuration(folder: &Path, port: u16, workers: u32, requests: u32) -> String {
     let file = |name: &str| folder.join(name).display().to_string();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {};\n", file(name)))
         .concat();
     format!(
-        "daemon off; user root; worker_processes 1; pid {};
+        "daemon off; user root; worker_processes {workers}; pid {};
         events {{ worker_connections 256; }}
         http {{
-            access_log off; keepalive_requests 100000000;
+            access_log off; keepalive_requests {requests};
             {temporary}
             server {{ listen 127.0.0.1:{port}; location / {{ return 200 \"loopscope\"; }} }}
         }}",

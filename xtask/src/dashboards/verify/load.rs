@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     bench::{
-        servers::{free_port, listening},
+        servers::{free_port, listening, nginx_configuration},
         started::{Output, Started},
     },
     debian, process,
@@ -60,7 +60,8 @@ impl Load {
         let mut running = Vec::new();
         let port = free_port()?;
         let file = folder.join("nginx.conf");
-        fs::write(&file, nginx(folder, port)).context("write nginx's configuration")?;
+        fs::write(&file, nginx_configuration(folder, port, 2, 1000))
+            .context("write nginx's configuration")?;
         running.push(listening(program("nginx", &["-c", &file.to_string_lossy(), "-e", "stderr"])?, port)?);
         let pace = root.join("dashboards/load/pace.lua").to_string_lossy().into_owned();
         running.push(wrk(port, "16", &pace)?);
@@ -105,22 +106,4 @@ fn ask_memcached(port: u16) -> Result<()> {
         }
     });
     Ok(())
-}
-
-/// Two workers on one listening socket.
-fn nginx(folder: &Path, port: u16) -> String {
-    let file = |name: &str| folder.join(name).display().to_string();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|name| format!("{name}_temp_path {};\n", file(name)))
-        .concat();
-    format!(
-        "daemon off; user root; worker_processes 2; pid {};
-        events {{ worker_connections 256; }}
-        http {{
-            access_log off; keepalive_requests 1000;
-            {temporary}
-            server {{ listen 127.0.0.1:{port}; location / {{ return 200 \"loopscope\"; }} }}
-        }}",
-        file("nginx.pid")
-    )
 }
