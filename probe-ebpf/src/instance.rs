@@ -47,14 +47,25 @@ impl Table {
         kernel::read(self.files + u64::from(fd as u32) * 8)
     }
 
-    /// 1 where a descriptor that meant an instance does so no longer: it was closed, or is another by now.
+    /// 1 where a descriptor that meant an instance does so no longer: it was closed, or is another by now. `epoch_then`: the
+    /// one under which the generation was last confirmed; while it stands still, nothing is looked up.
     #[inline(always)]
-    pub fn closed(&self, fd: i32, file_then: u64, generation_then: u64) -> u32 {
-        if file_then <= waitable::LAST {
-            return 0;
+    pub fn closed(&self, fd: i32, file_then: u64, generation_then: u64, epoch_then: u32) -> u32 {
+        if file_then <= waitable::LAST || fd as u32 >= self.size {
+            return u32::from(file_then > waitable::LAST);
         }
-        u32::from(self.file(fd) != file_then || generation(file_then) != generation_then)
+        changed(self.files + u64::from(fd as u32) * 8, file_then, generation_then, epoch_then)
     }
+}
+
+/// Whether an element of a table of files is another file by now, or another use of the same address. A function of its
+/// own: what it leaves on its stack would be paths of their own to verify.
+#[inline(never)]
+fn changed(element: u64, file_then: u64, generation_then: u64, epoch_then: u32) -> u32 {
+    if kernel::read(element) != file_then {
+        return 1;
+    }
+    u32::from(epoch(file_then) != epoch_then && generation(file_then) != generation_then)
 }
 
 /// The `struct file` behind a descriptor of `task`; 0 where there is none.

@@ -117,6 +117,8 @@ globals! {
     READ_TYPE,
     /// Possible CPUs
     CPUS,
+    /// 1: a pass sends every line of every loop
+    WHOLE,
     /// An epoll descriptor of the agent: its f_op tells epoll files
     AGENT_EPFD,
     /// How many process ids are in PIDS; 0: all processes
@@ -266,6 +268,17 @@ pub fn process_comm(task: TaskPtr) -> [u8; 16] {
     // No plain load, which costs the verifier a search of all the kernel's types: only rare things need it.
     let leader: u64 = probe(task as u64 + u64::from(TASK_GROUP_LEADER.load())).unwrap_or(0);
     probe(leader + u64::from(TASK_COMM.load())).unwrap_or([0; 16])
+}
+
+/// As [`process_comm`] and [`comm`], without a helper where that can be: every pass asks for them.
+#[inline(always)]
+pub fn names(task: TaskPtr) -> [[u8; 16]; 2] {
+    let leader = read(task as u64 + u64::from(TASK_GROUP_LEADER.load()));
+    [leader, task as u64].map(|task| {
+        let name = task + u64::from(TASK_COMM.load());
+        // SAFETY: both are sixteen bytes.
+        unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>([read(name), read(name + 8)]) }
+    })
 }
 
 /// Process id and thread id of a task, as the host counts.

@@ -11,6 +11,7 @@
 
 mod entries;
 pub mod histogram;
+mod lines;
 mod numbers;
 #[cfg(not(target_arch = "bpf"))]
 pub mod object;
@@ -18,6 +19,7 @@ pub mod object;
 use histogram::{COUNT_BUCKETS, TIME_BUCKETS};
 
 pub use entries::{CHUNK_ENTRIES, Chunk, ChunkHead, Entry};
+pub use lines::{ALL_LINES, LINES, Line, Scalars, line_of};
 pub use numbers::*;
 
 /// Waitables that are not a kernel object: numbers where no kernel address can be.
@@ -178,8 +180,12 @@ pub struct Loop {
     pub requeues: u32,
     /// Waits that leave the ready list alone from here on; of the probes only.
     pub sparse: u32,
-    /// Padding.
-    pub _unused: u32,
+    /// Which use of a slot of this thread it is, counted from 1 by [`Task::takes`].
+    pub serial: u32,
+    /// Bit i: line i of the histograms was written in the window [`Loop::window`].
+    pub touched: u64,
+    /// The same for [`Loop::previous_window`].
+    pub previous_touched: u64,
     /// Waits by [`result`].
     pub results: [u32; result::NAMES.len()],
     /// Waits by [`timeout`].
@@ -240,7 +246,9 @@ impl Loop {
         truncated: 0,
         requeues: 0,
         sparse: 0,
-        _unused: 0,
+        serial: 0,
+        touched: 0,
+        previous_touched: 0,
         results: [0; result::NAMES.len()],
         timeouts: [0; timeout::NAMES.len()],
         saturated: 0,
@@ -254,6 +262,19 @@ impl Loop {
     };
 }
 
+/// What the reader has sent of a record, by the parity of the pass: a pass may show a record twice, since where its buffer
+/// is full the kernel drops what a task has written and shows the task again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Window number of the last pass of this parity that sent the record, plus 1; 0: none.
+    pub windows: [u64; 2],
+    /// [`Task::sequence`] as it was then.
+    pub sequences: [u64; 2],
+    /// Not 0 once a descriptor of a slot was found closed: from then on the record is sent in every pass.
+    pub closed: u64,
+}
+
 /// The record of a thread that waits: BPF task storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -262,6 +283,12 @@ pub struct Task {
     pub sequence: u64,
     /// The reader's window number; written by the reader alone.
     pub window: u64,
+    /// What the reader has sent; written by the reader alone.
+    pub sent: Sent,
+    /// 1 where [`MoreLoops`] of this thread were made: a storage that is not there is dear to look for.
+    pub has_more: u64,
+    /// How many slots were taken.
+    pub takes: u64,
     /// CLOCK_MONOTONIC ns at which this record was made: with the thread id, its identity.
     pub born_ns: u64,
     /// Process id as the host counts, when the record was made.
@@ -321,6 +348,8 @@ pub struct Ctl {
 pub struct CtlTask {
     /// As [`Task::sequence`].
     pub sequence: u64,
+    /// As [`Task::sent`].
+    pub sent: Sent,
     /// The slot that was used last: where the next call looks first.
     pub hint: u64,
     /// As [`Task::born_ns`].
@@ -398,12 +427,15 @@ pub struct Record<T> {
 // needs beside them in the kernel, Task takes an allocation of 4 KB and CtlTask one of 2 KB.
 const _: () = assert!(size_of::<Wait>() == 80);
 const _: () = assert!(size_of::<Head>() == 80 + size_of::<Wait>());
+const _: () = assert!(
+    size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 48 + 8 + 32 + 16 + 16 + 20 + 16 + 4 + 3 * 512 + 4 * 256
+);
 const _: () =
-    assert!(size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 48 + 8 + 32 + 16 + 20 + 16 + 4 + 3 * 512 + 4 * 256);
-const _: () = assert!(size_of::<Task>() == 80 + size_of::<Wait>() + size_of::<Loop>());
+    assert!(size_of::<Task>() == 80 + 16 + size_of::<Sent>() + size_of::<Wait>() + size_of::<Loop>());
 const _: () = assert!(size_of::<Ctl>() == 16 + 16 + 16 + 16 + 256);
-const _: () = assert!(size_of::<CtlTask>() == 64 + CTL_SLOTS * size_of::<Ctl>());
+const _: () = assert!(size_of::<CtlTask>() == 64 + size_of::<Sent>() + CTL_SLOTS * size_of::<Ctl>());
 const _: () = assert!(size_of::<Record<Loop>>() == size_of::<Head>() + size_of::<Loop>());
+const _: () = assert!(size_of::<Loop>() == size_of::<Scalars>() + LINES * size_of::<Line>());
 const _: () = assert!(size_of::<Record<Ctl>>() == size_of::<Head>() + size_of::<Ctl>());
 
 // SAFETY of copying bytes into these types, on the agent's side: every one of them is integers and arrays of

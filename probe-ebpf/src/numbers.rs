@@ -216,6 +216,13 @@ numbers! {
         COUNTERS = "counters",
         /// Nothing: a thread was seen for the first time.
         BORN = "born",
+        /// A [`crate::Loop`] in parts: a u64 whose bit i says that line i follows, [`crate::Scalars`], then those lines in
+        /// ascending order. The other lines are as they were when this slot was last sent, or zero in a slot that was
+        /// taken since.
+        LINES = "lines",
+        /// Nothing: since the pass before the thread has neither begun nor ended a wait, and no descriptor of its waits
+        /// was closed.
+        SAME = "same",
     }
 }
 

@@ -73,7 +73,7 @@ pub fn take<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task) -> u32 {
         bump(&mut record.sequence);
     }
     if record.first.waitable == waitable::FREE {
-        name(&mut record.first, &record.wait);
+        name(&mut record.first, &record.wait, &mut record.takes);
         return 0;
     }
     let Some(more) = MORE.get_or_create(task) else {
@@ -81,11 +81,12 @@ pub fn take<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task) -> u32 {
         error!(ctx, "no memory for a further loop of thread {}", record.tid);
         return Wait::NO_SLOT;
     };
+    record.has_more = 1;
     for i in 0..LOOPS_MORE {
         // SAFETY: i is below the length of the array.
         let slot = unsafe { more.loops.get_unchecked_mut(i) };
         if slot.waitable == waitable::FREE {
-            name(slot, &record.wait);
+            name(slot, &record.wait, &mut record.takes);
             return i as u32 + 1;
         }
     }
@@ -109,7 +110,7 @@ fn evict<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task, more: &mut M
     MORE.delete(task);
     match MORE.get_or_create(task) {
         Some(more) => {
-            name(&mut more.loops[0], &record.wait);
+            name(&mut more.loops[0], &record.wait, &mut record.takes);
             1
         }
         None => {
@@ -121,7 +122,9 @@ fn evict<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task, more: &mut M
 
 /// Writes into an empty slot whose it is.
 #[inline(always)]
-fn name(slot: &mut Loop, wait: &Wait) {
+fn name(slot: &mut Loop, wait: &Wait, takes: &mut u64) {
+    *takes = takes.wrapping_add(1);
+    slot.serial = *takes as u32;
     slot.generation = wait.generation;
     slot.mechanism = wait.mechanism;
     slot.waitable = wait.waitable;

@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use loopscope_probe::{Counters, CtlTask, Head, MoreLoops, Task};
+use loopscope_probe::{Counters, CtlTask, Head, LINES, Line, Loop, MoreLoops, Scalars, Task};
 
 use crate::kernel::{TaskPtr, WEAK_MEMORY};
 
@@ -141,8 +141,10 @@ pub struct Reader {
     pub tgid: u64,
     /// Room for what precedes a record.
     pub head: Head,
-    /// Room for a thread's record.
-    pub task: Task,
+    /// Room for a loop in parts.
+    pub parts: Parts,
+    /// Room for the first loop of a thread that has several.
+    pub first: Loop,
     /// Room for its further loops.
     pub more: MoreLoops,
     /// Room for its epoll_ctl calls.
@@ -150,6 +152,34 @@ pub struct Reader {
     /// Room for the counters.
     pub counters: Counters,
 }
+
+/// A record of kind [`loopscope_probe::kind::LINES`] on its way.
+#[repr(C)]
+pub struct Parts {
+    /// What precedes it.
+    pub head: Head,
+    /// Which lines it has.
+    pub lines: u64,
+    /// Everything but the histograms.
+    pub scalars: Scalars,
+    /// The lines.
+    pub room: [Line; PARTS_ROOM],
+    /// How many are taken; of the reader only.
+    pub taken: u64,
+    /// Which lines are still to be taken; of the reader only.
+    pub left: u64,
+    /// The sequence word of what was copied.
+    pub sequence: u64,
+    /// 1 where that was whole.
+    pub copied: u64,
+    /// On its way to its use: see [`loopscope_probe::Loop::scratch`].
+    pub closed: u32,
+    /// Padding.
+    pub _unused: u32,
+}
+
+/// Lines that [`Parts`] has room for: a power of two, so that a mask bounds an index.
+pub const PARTS_ROOM: usize = LINES.next_power_of_two();
 
 /// The reader's state.
 #[inline(always)]
@@ -178,8 +208,13 @@ pub fn bump(sequence: &mut u64) {
 #[inline(always)]
 pub fn sequence(word: &mut u64) -> u64 {
     if WEAK_MEMORY.load() == 0 {
-        // SAFETY: a reference to a u64 is valid for a volatile read.
-        unsafe { ptr::read_volatile(word) }
+        // Loads stay in program order on x86; the compiler moves none across an assembler statement.
+        let value: u64;
+        // SAFETY: loads an aligned u64 that is borrowed.
+        unsafe {
+            core::arch::asm!("{value} = *(u64 *)({word} + 0)", word = in(reg) ptr::from_mut(word), value = out(reg) value);
+        }
+        value
     } else {
         ordered(word, 0)
     }

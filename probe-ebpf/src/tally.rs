@@ -1,12 +1,12 @@
 //! What a busy time and a wait add to their loop's slot: counts, sums, largest values, histograms. Constant work; the
 //! caller has opened the record's sequence word.
 
-use core::ptr;
+use core::{mem::offset_of, ptr};
 
 use loopscope_probe::{
-    LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait,
+    LOOP_GAP_NS, LOOP_WAITS, Line, Loop, Max, Wait,
     histogram::{COUNT_BUCKETS, TIME_BUCKETS, above, count_bucket, time_bucket},
-    lost, result, timeout, waitable,
+    line_of, lost, result, timeout, waitable,
 };
 
 use crate::{counters, kernel, wait::INTERRUPTED};
@@ -29,6 +29,8 @@ fn roll(looped: &mut Loop, window: u32) {
     }
     looped.previous_window = looped.window;
     looped.window = window;
+    looped.previous_touched = looped.touched;
+    looped.touched = 0;
     let Loop {
         wait_max_ns,
         busy_max_ns,
@@ -55,7 +57,7 @@ fn raise(max: &mut Max, value: u64) {
 
 /// Sends a value through memory, from which it comes back unknown to the verifier: see [`Loop::scratch`].
 #[inline(always)]
-pub fn forget(scratch: &mut u32, value: u32) -> u32 {
+pub fn forget<T: Copy>(scratch: &mut T, value: T) -> T {
     // SAFETY: a reference is valid for a volatile write and read.
     unsafe {
         ptr::write_volatile(scratch, value);
@@ -63,13 +65,35 @@ pub fn forget(scratch: &mut u32, value: u32) -> u32 {
     }
 }
 
-/// Adds one to a bucket; `i` is below N by construction.
+/// Adds one to a bucket of the histogram that begins with line LINE; `i` is below N by construction. (LINE is checked by
+/// [`line_of`], which also says what a line is.)
 #[inline(always)]
-fn bucket<const N: usize>(buckets: &mut [u32; N], scratch: &mut u32, i: usize) {
-    let i = forget(scratch, i as u32) as usize;
+fn bucket<const N: usize, const LINE: usize>(
+    buckets: &mut [u32; N],
+    touched: &mut u64,
+    scratch: &mut u32,
+    i: usize,
+) {
+    let i = kernel::below::<N>(forget(scratch, i as u32) as usize);
     // SAFETY: below the length of the array.
-    let count = unsafe { buckets.get_unchecked_mut(kernel::below::<N>(i)) };
+    let count = unsafe { buckets.get_unchecked_mut(i) };
     *count = count.wrapping_add(1);
+    *touched |= (1 << LINE) << (i / COUNTS_OF_LINE);
+}
+
+/// Counts in a line.
+const COUNTS_OF_LINE: usize = size_of::<Line>() / size_of::<u32>();
+
+/// Adds one to the bucket of a value in one of a loop's histograms.
+macro_rules! count {
+    ($looped:ident.$histogram:ident[$buckets:ident], $bucket:expr) => {
+        bucket::<$buckets, { line_of(offset_of!(Loop, $histogram)) }>(
+            &mut $looped.$histogram,
+            &mut $looped.touched,
+            &mut $looped.scratch,
+            $bucket,
+        )
+    };
 }
 
 /// A busy time ends: from the loop's last exit to now, less what the thread waited elsewhere in between.
@@ -87,7 +111,7 @@ pub fn busy(looped: &mut Loop, now: u64, thread_wait_ns: u64, window: u32) {
     looped.other_wait_ns = looped.other_wait_ns.wrapping_add(other);
     looped.busy_ns = looped.busy_ns.wrapping_add(duration);
     raise(&mut looped.busy_max_ns, duration);
-    bucket::<TIME_BUCKETS>(&mut looped.busy, &mut looped.scratch, time_bucket(duration));
+    count!(looped.busy[TIME_BUCKETS], time_bucket(duration));
 }
 
 /// A ready list was found at a wait's entry, of which `requeued` were the last wait's. The busy time that ended there has
@@ -96,10 +120,10 @@ pub fn busy(looped: &mut Loop, now: u64, thread_wait_ns: u64, window: u32) {
 pub fn backlog(looped: &mut Loop, found: u32, requeued: u32, truncated: u32) {
     looped.backlog = looped.backlog.wrapping_add(u64::from(found));
     raise(&mut looped.backlog_max, u64::from(found));
-    bucket::<COUNT_BUCKETS>(&mut looped.backlog_per_wait, &mut looped.scratch, count_bucket(found));
+    count!(looped.backlog_per_wait[COUNT_BUCKETS], count_bucket(found));
     looped.requeued = looped.requeued.wrapping_add(u64::from(requeued));
     raise(&mut looped.requeued_max, u64::from(requeued));
-    bucket::<COUNT_BUCKETS>(&mut looped.requeued_per_wait, &mut looped.scratch, count_bucket(requeued));
+    count!(looped.requeued_per_wait[COUNT_BUCKETS], count_bucket(requeued));
     looped.truncated = looped.truncated.wrapping_add(truncated);
 }
 
@@ -144,7 +168,7 @@ pub fn complete(looped: &mut Loop, wait: &Wait, ret: i64, duration: u64, window:
     roll(looped, window);
     looped.wait_ns = looped.wait_ns.wrapping_add(duration);
     raise(&mut looped.wait_max_ns, duration);
-    bucket::<TIME_BUCKETS>(&mut looped.wait, &mut looped.scratch, time_bucket(duration));
+    count!(looped.wait[TIME_BUCKETS], time_bucket(duration));
     if let Some(count) = looped.timeouts.get_mut(wait.timeout as usize) {
         *count = count.wrapping_add(1);
     }
@@ -161,7 +185,7 @@ pub fn complete(looped: &mut Loop, wait: &Wait, ret: i64, duration: u64, window:
     if ret >= 0 {
         looped.events = looped.events.wrapping_add(ret as u64);
         raise(&mut looped.events_max, ret as u64);
-        bucket::<COUNT_BUCKETS>(&mut looped.events_per_wait, &mut looped.scratch, count_bucket(ret as u32));
+        count!(looped.events_per_wait[COUNT_BUCKETS], count_bucket(ret as u32));
     }
     if wait.waitable > waitable::LAST {
         if ret > 0 && ret as u32 == wait.asked {
@@ -174,7 +198,7 @@ pub fn complete(looped: &mut Loop, wait: &Wait, ret: i64, duration: u64, window:
         let overrun = duration.saturating_sub(wait.timeout_ns);
         looped.overrun_ns = looped.overrun_ns.wrapping_add(overrun);
         raise(&mut looped.overrun_max_ns, overrun);
-        bucket::<TIME_BUCKETS>(&mut looped.overrun, &mut looped.scratch, time_bucket(overrun));
+        count!(looped.overrun[TIME_BUCKETS], time_bucket(overrun));
     }
 }
 
@@ -194,6 +218,6 @@ fn scanned(looped: &mut Loop, wait: &Wait, ret: i64) {
         let nfds = u64::from(wait.asked);
         looped.nfds = looped.nfds.wrapping_add(nfds);
         raise(&mut looped.nfds_max, nfds);
-        bucket::<COUNT_BUCKETS>(&mut looped.nfds_per_wait, &mut looped.scratch, count_bucket(wait.asked));
+        count!(looped.nfds_per_wait[COUNT_BUCKETS], count_bucket(wait.asked));
     }
 }

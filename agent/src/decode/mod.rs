@@ -2,9 +2,9 @@
 
 pub mod interest;
 
-use std::fmt;
+use std::{fmt, mem::offset_of};
 
-use loopscope_probe::{Counters, Ctl, Head, Loop, kind, waitable};
+use loopscope_probe::{ALL_LINES, Counters, Ctl, Head, Line, Loop, Scalars, kind, waitable};
 
 /// One record of the iterator or the ring buffer.
 #[derive(Clone, Debug)]
@@ -17,6 +17,54 @@ pub enum Record {
     Counters(Head, Counters),
     /// A thread was seen for the first time.
     Born(Head),
+    /// A loop of a thread, without what is as it was.
+    Lines(Head, Lines),
+    /// A thread whose loops are as they were.
+    Same(Head),
+}
+
+/// A loop without the lines of its histograms that are as they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// Bit i: line i is there.
+    pub set: u64,
+    /// [`Scalars`], then the lines in ascending order.
+    pub words: Box<[u64]>,
+}
+
+impl Lines {
+    /// Reads a body; None where its size does not fit its set.
+    fn read(body: &[u8]) -> Option<Lines> {
+        let (words, rest) = body.as_chunks::<8>();
+        let (set, words) = words.split_first()?;
+        let set = u64::from_le_bytes(*set);
+        let size = size_of::<Scalars>() + set.count_ones() as usize * size_of::<Line>();
+        if !rest.is_empty() || set & !ALL_LINES != 0 || words.len() * 8 != size {
+            return None;
+        }
+        Some(Lines { set, words: words.iter().map(|word| u64::from_le_bytes(*word)).collect() })
+    }
+
+    /// One of the scalars, by its offset in a [`Loop`].
+    fn word(&self, offset: usize) -> u64 {
+        self.words.get(offset / 8).copied().unwrap_or(0)
+    }
+
+    /// As [`Loop::waitable`].
+    pub fn waitable(&self) -> u64 {
+        self.word(offset_of!(Loop, waitable))
+    }
+
+    /// As [`Loop::generation`].
+    pub fn generation(&self) -> u64 {
+        self.word(offset_of!(Loop, generation))
+    }
+
+    /// As [`Loop::serial`].
+    pub fn serial(&self) -> u32 {
+        const { assert!(offset_of!(Loop, serial) % 8 == 4) };
+        (self.word(offset_of!(Loop, serial)) >> 32) as u32
+    }
 }
 
 impl Record {
@@ -26,7 +74,9 @@ impl Record {
             Record::Loops(head, _)
             | Record::Ctls(head, _)
             | Record::Counters(head, _)
-            | Record::Born(head) => head,
+            | Record::Born(head)
+            | Record::Lines(head, _)
+            | Record::Same(head) => head,
         }
     }
 }
@@ -82,8 +132,17 @@ pub fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Damaged> {
         kind::COUNTERS if body.len() == size_of::<Counters>() => {
             Record::Counters(head, Counters::read(body).ok_or(damaged)?)
         }
+        kind::LINES => {
+            let lines = Lines::read(body).ok_or(damaged)?;
+            if lines.waitable() == waitable::FREE {
+                Record::Loops(head, Vec::new())
+            } else {
+                Record::Lines(head, lines)
+            }
+        }
         kind::BORN if body.is_empty() => Record::Born(head),
-        kind::COUNTERS | kind::BORN => return Err(damaged),
+        kind::SAME if body.is_empty() => Record::Same(head),
+        kind::COUNTERS | kind::BORN | kind::SAME => return Err(damaged),
         _ => return Err(Damaged::Kind(head.kind)),
     };
     Ok((record, rest))
@@ -158,6 +217,9 @@ mod tests {
             (kind::CTLS, 161),
             (kind::COUNTERS, 160),
             (kind::BORN, 168),
+            (kind::SAME, 168),
+            (kind::LINES, 160),
+            (kind::LINES, 160 + 8 + size_of::<Scalars>() + 64),
             (kind::LOOPS, 0),
         ] {
             let error = record(&bytes(kind, size, 4096)).unwrap_err();
@@ -175,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4096), kind in 0_u8..6) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4096), kind in 0_u8..8) {
             let mut bytes = bytes;
             let _ = records(&bytes);
             if bytes.len() > 8 {

@@ -63,6 +63,8 @@ pub struct Options {
     pub backlog: bool,
     /// The process whose instances' events are counted by the entries that deliver them.
     pub hot: Option<u32>,
+    /// Whether a pass reads every loop whole, rather than what has changed since the pass before.
+    pub whole: bool,
 }
 
 /// Which ways of attaching to system calls may be tried.
@@ -221,7 +223,7 @@ fn load_object(
         ("FILTER_CGROUPS", cgroups),
     ]);
     values.extend([("FILTER_TREE", options.watched.descendants.into()), ("BACKLOG", backlog.into())]);
-    values.push(("HOT", options.hot.unwrap_or(0)));
+    values.extend([("HOT", options.hot.unwrap_or(0)), ("WHOLE", options.whole.into())]);
     let mut loader: EbpfLoader<'_> = loader;
     loader.btf(Some(btf)).allow_unsupported_maps();
     for (global, value) in &values {

@@ -6,8 +6,12 @@ use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait};
 use super::{
     Thread, Waitable,
     shared::Listener,
-    totals::{self, Packed, Totals},
+    totals::{Packed, Totals},
 };
+use crate::decode::Lines;
+
+/// A slot in which nothing was counted yet.
+static EMPTY: Loop = Loop::EMPTY;
 
 /// Largest values of a window, in the units of [`Loop`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,15 +86,19 @@ pub enum Now {
 /// What is known of one thread on one waitable.
 #[derive(Default)]
 pub struct LoopState {
+    /// Its slot as it was last read, and as it was when the window began (None: not there yet).
     raw: Option<Box<Loop>>,
+    base: Option<Box<Loop>>,
+    /// Lines of the histograms in which the two may differ.
+    moved: u64,
     fd: i32,
     asked: u32,
     mechanism: u32,
     highest_fd: Option<u32>,
     streak: u32,
     waited: bool,
-    /// Of the window.
-    totals: Box<Totals>,
+    /// What else is of the window: counts of slots that were evicted in it, and counts that were about to wrap.
+    carried_totals: Option<Box<Totals>>,
     largest: Largest,
     /// Waits before the window.
     waits_before: u64,
@@ -214,20 +222,35 @@ impl Largest {
 }
 
 impl LoopState {
-    /// Takes in a reading of the slot. `sampled` is the window number of the thread's last reading by the iterator:
+    /// Takes in a whole reading of the slot. `sampled` is the window number of the thread's last reading by the iterator:
     /// largest values of that window and later are new.
-    pub fn advance(&mut self, raw: &Loop, sampled: u64) {
-        if self.raw.as_deref().is_some_and(|old| !totals::continues(old, raw)) {
+    pub fn advance(&mut self, slot: &Loop, sampled: u64) {
+        let moved = self.slot(slot.serial).replace(slot);
+        self.moved |= moved;
+        self.advanced(sampled);
+    }
+
+    /// As [`LoopState::advance`], of a reading without what is as it was. False where it cannot be a reading.
+    pub fn advance_lines(&mut self, lines: &Lines, sampled: u64) -> bool {
+        if !self.slot(lines.serial()).patch(lines.set, &lines.words) {
+            return false;
+        }
+        self.moved |= lines.set;
+        self.advanced(sampled);
+        true
+    }
+
+    /// The slot as it was last read; an empty one where this is another use of it, and the record that said so was lost.
+    fn slot(&mut self, serial: u32) -> &mut Loop {
+        if self.raw.as_ref().is_some_and(|raw| raw.serial != serial) {
             self.evicted();
         }
-        // Most loops of a host are idle in most samples.
-        if self.raw.as_deref().is_some_and(|old| totals::same(old, raw)) {
-            if let Some(old) = &mut self.raw {
-                old.closed = raw.closed;
-            }
-            return;
-        }
-        self.totals.advance(self.raw.as_deref(), raw);
+        self.raw.get_or_insert_with(|| Box::new(Loop::EMPTY))
+    }
+
+    /// The slot was read.
+    fn advanced(&mut self, sampled: u64) {
+        let Some(raw) = self.raw.as_deref() else { return };
         let largest = |max: &Max| {
             let current = if u64::from(raw.window) >= sampled { max.current } else { 0 };
             let previous = if u64::from(raw.previous_window) >= sampled { max.previous } else { 0 };
@@ -249,11 +272,31 @@ impl LoopState {
         self.mechanism = raw.mechanism;
         self.highest_fd = raw.highest.checked_sub(1);
         self.streak = raw.streak;
-        self.waited |= self.totals.waits() > 0;
-        match &mut self.raw {
-            Some(old) => **old = *raw,
-            None => self.raw = Some(Box::new(*raw)),
+        self.waited |= raw.results.iter().any(|count| *count > 0);
+        let base = self.base.as_deref().unwrap_or(&EMPTY);
+        // No count grows faster than its loop waits.
+        if raw.results.iter().zip(base.results).any(|(now, then)| now.wrapping_sub(then) > u32::MAX / 4) {
+            self.fold();
         }
+    }
+
+    /// Counts what the window has so far, and goes on from there.
+    fn fold(&mut self) {
+        if let Some(raw) = self.raw.as_deref() {
+            let base = self.base.as_deref().unwrap_or(&EMPTY);
+            self.carried_totals.get_or_insert_default().advance(base, raw, self.moved);
+        }
+        self.rebase();
+    }
+
+    /// Makes the slot as it is the begin of what is counted.
+    fn rebase(&mut self) {
+        match (&self.raw, &mut self.base) {
+            (Some(raw), Some(base)) => base.copy_lines(raw, self.moved),
+            (Some(raw), base) => *base = Some(raw.clone()),
+            (None, base) => *base = None,
+        }
+        self.moved = 0;
     }
 
     /// The thread has ended: keeps the window's figures in little room, since many threads may end in one.
@@ -263,16 +306,29 @@ impl LoopState {
             self.streak = 0;
         }
         self.last = Some((self.window_totals().pack(), times));
-        self.raw = None;
-        *self.totals = Totals::default();
+        (self.raw, self.base, self.moved, self.carried_totals) = (None, None, 0, None);
     }
 
     /// What was counted in the window.
     fn window_totals(&self) -> Totals {
         match &self.last {
             Some((packed, _)) => packed.unpack(),
-            None => self.totals.as_ref().clone(),
+            None => {
+                let mut totals = self.carried_totals.as_deref().cloned().unwrap_or_default();
+                if let Some(raw) = &self.raw {
+                    totals.advance(self.base.as_deref().unwrap_or(&EMPTY), raw, self.moved);
+                }
+                totals
+            }
         }
+    }
+
+    /// Waits of the window, while the thread lives.
+    fn waits(&self) -> u64 {
+        let base = self.base.as_deref().unwrap_or(&EMPTY);
+        let raw = self.raw.as_deref().unwrap_or(base);
+        let waits = raw.results.iter().zip(base.results).map(|(now, then)| u64::from(now.wrapping_sub(then)));
+        waits.sum::<u64>() + self.carried_totals.as_deref().map_or(0, Totals::waits)
     }
 
     /// Takes in that its thread is waiting on it.
@@ -282,6 +338,8 @@ impl LoopState {
 
     /// The slot was given up: the next reading starts from nothing.
     pub fn evicted(&mut self) {
+        self.fold();
+        self.base = None;
         if let Some(raw) = self.raw.take() {
             self.carried.wait_ns += raw.wait_ns + raw.inherited_ns;
             self.carried.busy_ns += raw.busy_ns;
@@ -333,9 +391,9 @@ impl LoopState {
 
     /// Begins a window.
     pub fn begin(&mut self, thread: &Thread, of: Waitable) {
-        // Anew rather than a copy to subtract later: of a second set of counts, 4.3 KB a loop, nothing is left.
-        self.waits_before += self.totals.waits();
-        *self.totals = Totals::default();
+        self.waits_before += self.waits();
+        self.rebase();
+        self.carried_totals = None;
         // An open state that turns out to be no busy time (a gap in a thread's polls) takes back what an earlier window
         // has shown of it: later windows make up for that, so that their sum never says more than one window would.
         self.base_times = self.base_times.max(self.times(thread, of).0);
@@ -344,7 +402,7 @@ impl LoopState {
 
     /// Times since the slot was first seen, the state that it is in now included; and that state.
     fn times(&self, thread: &Thread, of: Waitable) -> (Times, Now) {
-        let raw = self.raw.as_deref().unwrap_or(&Loop::EMPTY);
+        let raw = self.raw.as_deref().unwrap_or(&EMPTY);
         let mut times = Times {
             wait_ns: self.carried.wait_ns + raw.wait_ns + raw.inherited_ns,
             busy_ns: self.carried.busy_ns + raw.busy_ns,

@@ -17,9 +17,10 @@ use std::{
 };
 
 use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason, waitable};
+use rustc_hash::FxHashMap;
 
 use crate::{
-    decode::{Record, interest::Holder, name},
+    decode::{Lines, Record, interest::Holder, name},
     identity::Process,
 };
 pub use instance::InstanceWindow;
@@ -70,9 +71,11 @@ pub struct Thread {
     wait: Wait,
     /// Sum of its wait times, ns.
     wait_ns: u64,
-    /// The reader's window number of its last sample but those of the current pass, and of the latest.
-    window: u64,
+    /// The reader's window number of the last pass that showed it.
     latest_window: u64,
+    /// The same of the last pass that showed what it did, and of the one before.
+    read_window: u64,
+    read_window_before: u64,
     /// CLOCK_MONOTONIC of the last record, ns.
     now_ns: u64,
     /// It ended, or executes another program.
@@ -107,12 +110,31 @@ impl CtlState {
     }
 }
 
-/// Everything that was seen.
+/// A loop of a record.
+#[derive(Clone, Copy)]
+enum Slot<'a> {
+    Whole(&'a Loop),
+    Lines(&'a Lines),
+}
+
+impl Slot<'_> {
+    fn of(&self) -> Waitable {
+        let (address, generation) = match self {
+            Slot::Whole(raw) => (raw.waitable, raw.generation),
+            Slot::Lines(lines) => (lines.waitable(), lines.generation()),
+        };
+        Waitable { address, generation }
+    }
+}
+
+/// Everything that was seen. Hashed without a secret: the keys are the kernel's.
 #[derive(Default)]
 pub struct Model {
-    threads: HashMap<ThreadKey, Thread>,
-    loops: HashMap<(ThreadKey, Waitable), LoopState>,
-    ctls: HashMap<(ThreadKey, Waitable), CtlState>,
+    threads: FxHashMap<ThreadKey, Thread>,
+    loops: FxHashMap<(ThreadKey, Waitable), LoopState>,
+    ctls: FxHashMap<(ThreadKey, Waitable), CtlState>,
+    /// Loops in parts that do not fit together; always 0 unless probe and agent disagree.
+    damaged: u64,
     numbers: HashMap<Waitable, u64>,
     /// The last number that was given: none is given twice.
     last_number: u64,
@@ -178,7 +200,15 @@ impl Model {
                 Record::Born(head) => self.thread(&head, identify),
                 Record::Loops(head, loops) => {
                     self.thread(&head, identify);
-                    self.loops(&head, &loops);
+                    self.loops(&head, loops.iter().map(Slot::Whole));
+                }
+                Record::Lines(head, lines) => {
+                    self.thread(&head, identify);
+                    self.loops(&head, [Slot::Lines(&lines)].into_iter());
+                }
+                Record::Same(head) => {
+                    self.thread(&head, identify);
+                    self.loops(&head, [].into_iter());
                 }
                 Record::Ctls(head, ctls) => self.ctls(&head, &ctls, identify),
                 Record::Counters(head, counters) => {
@@ -187,10 +217,6 @@ impl Model {
                     self.end_missing(u64::from(head.window), last_pass_ns);
                 }
             }
-        }
-        // Only now: the loops of one thread come in several records, which share the window before.
-        for thread in self.threads.values_mut() {
-            thread.window = thread.latest_window;
         }
     }
 
@@ -230,8 +256,9 @@ impl Model {
             process: identify(head.tgid),
             wait: Wait::default(),
             wait_ns: 0,
-            window: 0,
             latest_window: 0,
+            read_window: 0,
+            read_window_before: 0,
             now_ns: 0,
             ended: false,
         });
@@ -246,7 +273,7 @@ impl Model {
     }
 
     /// Advances a thread and its loops.
-    fn loops(&mut self, head: &Head, loops: &[Loop]) {
+    fn loops<'a>(&mut self, head: &Head, slots: impl Iterator<Item = Slot<'a>> + Clone) {
         let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
         let Some(thread) = self.threads.get_mut(&key) else {
             return;
@@ -255,27 +282,39 @@ impl Model {
         if head.now_ns < thread.now_ns || (sample && thread.ended) {
             return;
         }
-        let sampled = thread.window;
+        // The loops of one thread come in several records of a pass, which share the pass before.
+        if sample && u64::from(head.window) > thread.read_window {
+            thread.read_window_before = std::mem::replace(&mut thread.read_window, head.window.into());
+        }
+        let sampled = if sample { thread.read_window_before } else { thread.read_window };
         let evicted = head.reason == reason::EVICT as u32;
-        for raw in loops {
-            let of = Waitable { address: raw.waitable, generation: raw.generation };
+        let waits_on = Waitable { address: head.wait.waitable, generation: head.wait.generation };
+        // What is known already of a wait that goes on.
+        let mut noted = head.wait.entry_ns == 0 || head.wait == thread.wait;
+        for slot in slots.clone() {
+            let of = slot.of();
             let state = self.loops.entry((key, of)).or_default();
-            state.advance(raw, sampled);
+            match slot {
+                Slot::Whole(raw) => state.advance(raw, sampled),
+                Slot::Lines(lines) => self.damaged += u64::from(!state.advance_lines(lines, sampled)),
+            }
             if evicted {
                 state.evicted();
+            } else if !noted && of == waits_on {
+                state.waiting(&head.wait);
+                noted = true;
             }
         }
-        if head.wait.entry_ns != 0 {
-            let of = Waitable { address: head.wait.waitable, generation: head.wait.generation };
-            self.loops.entry((key, of)).or_default().waiting(&head.wait);
+        if !noted {
+            self.loops.entry((key, waits_on)).or_default().waiting(&head.wait);
         }
         thread.wait = head.wait;
         thread.wait_ns = head.wait_ns;
         thread.now_ns = head.now_ns;
         thread.ended = [reason::EXIT, reason::EXEC].contains(&(head.reason as usize));
         if thread.ended {
-            for raw in loops {
-                let of = Waitable { address: raw.waitable, generation: raw.generation };
+            for slot in slots {
+                let of = slot.of();
                 if let Some(state) = self.loops.get_mut(&(key, of)) {
                     state.end(thread, of);
                 }
@@ -325,6 +364,11 @@ impl Model {
         }
         self.base_counters = self.counters;
         self.base_ns = self.now_ns;
+    }
+
+    /// Loops whose parts did not fit together.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// Takes in the interest sets of all instances.

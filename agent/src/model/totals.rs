@@ -1,9 +1,11 @@
 //! Sums that never wrap, from the kernel's counts that do.
 
+use std::mem::offset_of;
+
 use loopscope_probe::{
-    Ctl, Loop, ctl_errno, ctl_flag, ctl_op,
+    Ctl, Line, Loop, ctl_errno, ctl_flag, ctl_op,
     histogram::{COUNT_BUCKETS, TIME_BUCKETS},
-    result, timeout,
+    line_of, result, timeout,
 };
 
 /// Adds to each sum the difference between two readings of a u32 counter that wraps.
@@ -14,6 +16,16 @@ fn add<'a, const N: usize>(
 ) {
     for ((sum, old), new) in sums.iter_mut().zip(old).zip(new) {
         *sum += u64::from(new.wrapping_sub(*old));
+    }
+}
+
+/// As [`add`], of a histogram of which only some lines differ: bit i of `set` is its line i.
+fn add_lines<const N: usize>(sums: &mut [u64; N], old: &[u32; N], new: &[u32; N], set: u64) {
+    const COUNTS: usize = size_of::<Line>() / size_of::<u32>();
+    let lines = sums.as_chunks_mut::<COUNTS>().0.iter_mut();
+    let lines = lines.zip(old.as_chunks::<COUNTS>().0).zip(new.as_chunks::<COUNTS>().0).enumerate();
+    for (_, ((sums, old), new)) in lines.filter(|(i, _)| set >> i & 1 == 1) {
+        add(sums, old, new);
     }
 }
 
@@ -95,19 +107,16 @@ impl Default for Totals {
 }
 
 impl Totals {
-    /// Adds what happened between two readings of the same slot; `old` None: since the slot was taken.
-    pub fn advance(&mut self, old: Option<&Loop>, new: &Loop) {
-        let zero = Loop::EMPTY;
-        let old = old.unwrap_or(&zero);
+    /// Adds what happened between two readings of the same slot, of whose histograms only the lines of `set` differ.
+    pub fn advance(&mut self, old: &Loop, new: &Loop, set: u64) {
         add(&mut self.results, &old.results, &new.results);
         add(&mut self.timeouts, &old.timeouts, &new.timeouts);
-        add(&mut self.wait, &old.wait, &new.wait);
-        add(&mut self.busy, &old.busy, &new.busy);
-        add(&mut self.events_per_wait, &old.events_per_wait, &new.events_per_wait);
-        add(&mut self.overrun, &old.overrun, &new.overrun);
-        add(&mut self.nfds_per_wait, &old.nfds_per_wait, &new.nfds_per_wait);
-        add(&mut self.backlog_per_wait, &old.backlog_per_wait, &new.backlog_per_wait);
-        add(&mut self.requeued_per_wait, &old.requeued_per_wait, &new.requeued_per_wait);
+        macro_rules! histograms {
+            ($($name:ident),+) => { $(
+                add_lines(&mut self.$name, &old.$name, &new.$name, set >> const { line_of(offset_of!(Loop, $name)) });
+            )+ };
+        }
+        histograms!(wait, busy, events_per_wait, overrun, nfds_per_wait, backlog_per_wait, requeued_per_wait);
         let [backlog, requeued, truncated] = &mut self.backlog;
         *backlog += new.backlog.wrapping_sub(old.backlog);
         *requeued += new.requeued.wrapping_sub(old.requeued);
@@ -233,30 +242,6 @@ impl Packed {
     }
 }
 
-/// Whether `new` is a later reading of the same slot as `old`, rather than of one that was emptied in between without
-/// word of it (the record of its eviction was lost): no count has fallen.
-pub fn continues(old: &Loop, new: &Loop) -> bool {
-    let grew =
-        |old: &[u32], new: &[u32]| old.iter().zip(new).all(|(old, new)| new.wrapping_sub(*old) < 1 << 31);
-    grew(&old.results, &new.results)
-        && grew(&old.timeouts, &new.timeouts)
-        && grew(&old.wait, &new.wait)
-        && new.events >= old.events
-        && new.wait_ns >= old.wait_ns
-        && new.busy_ns >= old.busy_ns
-}
-
-/// Whether nothing happened between two readings of a slot: each entry and each exit moves one of these, but for an
-/// entry after a gap, which ends a streak and nothing else.
-pub fn same(old: &Loop, new: &Loop) -> bool {
-    old.last_exit_ns == new.last_exit_ns
-        && old.busy_ns == new.busy_ns
-        && old.results == new.results
-        && old.busy == new.busy
-        && old.streak == new.streak
-        && (old.bytes_in, old.bytes_out) == (new.bytes_in, new.bytes_out)
-}
-
 /// The epoll_ctl calls on an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CtlTotals {
@@ -304,6 +289,8 @@ impl CtlTotals {
 
 #[cfg(test)]
 mod tests {
+    use loopscope_probe::ALL_LINES;
+
     use super::*;
 
     #[test]
@@ -324,7 +311,7 @@ mod tests {
         let old = Loop { saturated: u32::MAX, ..Loop::EMPTY };
         let new = Loop { saturated: 4, ..Loop::EMPTY };
         let mut totals = Totals::default();
-        totals.advance(Some(&old), &new);
+        totals.advance(&old, &new, ALL_LINES);
         assert_eq!(totals.saturated, 5);
     }
 }

@@ -63,7 +63,9 @@ impl Watch {
         reactor: &Reactor,
         mut recorder: Option<Recorder>,
     ) -> Result<Watch> {
-        let kernel = Kernel::start(options, reactor.fd())?;
+        // A recording has readings to begin at, which need no other.
+        let options = Options { whole: options.whole || recorder.is_some(), ..options.clone() };
+        let kernel = Kernel::start(&options, reactor.fd())?;
         if let Some(recorder) = &mut recorder {
             recorder.probes(kernel.probes(), kernel.backlog);
         }
@@ -239,7 +241,7 @@ impl Watch {
 
     /// Records that could not be read.
     pub fn damaged(&self) -> u64 {
-        self.damaged
+        self.damaged + self.model.damaged()
     }
 
     /// Empties the ring buffer into `records`.

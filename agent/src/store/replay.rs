@@ -290,7 +290,7 @@ impl Replay {
 
     /// Records that could not be read.
     pub fn damaged(&self) -> u64 {
-        self.damaged
+        self.damaged + self.model.damaged()
     }
 
     /// CPU time that the recorder had taken, ns.

@@ -10,12 +10,15 @@ use loopscope_probe::{ChunkHead, Ctl, Entry, Head, Loop, Wait, kind, waitable};
 /// Kernel addresses on 64-bit machines lie above.
 const KERNEL: u64 = 1 << 63;
 
-/// The places of addresses in the body of a record, by kind: size of a slot, and offsets in it.
+/// The places of addresses in the body of a record, by kind: size of a slot, and offsets in it. (A loop in parts is one
+/// slot, however long.)
 const PLACES: &[(usize, usize, &[usize])] = &[
     (kind::LOOPS, size_of::<Loop>(), &[offset_of!(Loop, waitable)]),
     (kind::CTLS, size_of::<Ctl>(), &[offset_of!(Ctl, waitable)]),
     (kind::COUNTERS, 0, &[]),
     (kind::BORN, 0, &[]),
+    (kind::LINES, usize::MAX / 2, &[size_of::<u64>() + offset_of!(Loop, waitable)]),
+    (kind::SAME, 0, &[]),
 ];
 
 /// Moves the addresses of one record, in place. `distance`: less than 2^62.
@@ -28,12 +31,10 @@ pub fn record(bytes: &mut [u8], distance: u64) {
     if *slot == 0 {
         return;
     }
-    let mut at = size_of::<Head>();
-    while at + slot <= bytes.len() {
+    for at in (size_of::<Head>()..bytes.len()).step_by(*slot) {
         for offset in *offsets {
             move_one(bytes, at + offset, distance);
         }
-        at += slot;
     }
 }
 
