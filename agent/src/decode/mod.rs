@@ -153,7 +153,8 @@ pub fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Damaged> {
 /// # Errors
 /// [`Damaged`] at the first that is not whole.
 pub fn records(mut bytes: &[u8]) -> Result<Vec<Record>, Damaged> {
-    let mut records = Vec::new();
+    // Most are heads alone, or little more.
+    let mut records = Vec::with_capacity(bytes.len() / (2 * size_of::<Head>()));
     while !bytes.is_empty() {
         let (record, rest) = record(bytes)?;
         records.push(record);
