@@ -81,6 +81,7 @@ fn text(groups: &Groups) -> String {
         groups,
         probes: &[],
         counters: &counters,
+        costs: None,
         missed: 0,
         damaged: 0,
         sample: Duration::ZERO,

@@ -1,9 +1,9 @@
 //! The JSON of `inspect` against docs/schema, with every field present and with none, and the CSV against the JSON.
 #![cfg(test)]
 
-use std::path::Path;
+#[path = "common/schema.rs"]
+mod published;
 
-use jsonschema::Validator;
 use loopscope::{
     inspect::{
         self, Inspection,
@@ -11,14 +11,8 @@ use loopscope::{
     },
     report::{Format, Report, document::SCHEMA},
 };
+use published::schema;
 use serde_json::Value;
-
-fn schema(name: &str) -> Validator {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema").join(name);
-    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    jsonschema::meta::validate(&schema).unwrap();
-    jsonschema::validator_for(&schema).unwrap()
-}
 
 fn written(inspection: &Inspection, format: Format) -> String {
     let mut out = Vec::new();

@@ -7,6 +7,7 @@ mod bench;
 mod build_probe;
 mod dashboards;
 mod debian;
+mod deny;
 mod lockfile;
 mod process;
 mod provenance;

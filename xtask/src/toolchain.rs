@@ -222,12 +222,16 @@ fn install_linker(major: &str, root: &Path) -> Result<()> {
     process::run(&mut install)
 }
 
-fn cache_dir() -> Result<PathBuf> {
+/// Where tools are kept that were built once.
+///
+/// # Errors
+/// There is neither XDG_CACHE_HOME nor HOME.
+pub fn cache_dir() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
         return Ok(dir);
     }
     Ok(process::home()
-        .context("find a place for bpf-linker: neither XDG_CACHE_HOME nor HOME is set")?
+        .context("find a place for tools: neither XDG_CACHE_HOME nor HOME is set")?
         .join(".cache"))
 }
 

@@ -35,7 +35,7 @@ const ONCE: Duration = Duration::from_secs(10);
 type Fixed = (&'static str, fn(&AgentArgs) -> String);
 
 /// What a running agent keeps until it is started anew.
-const FIXED: [Fixed; 9] = [
+const FIXED: [Fixed; 10] = [
     ("native-histograms", |args| args.native_histograms.to_string()),
     ("listen", |args| format!("{:?}", args.listen)),
     ("web.max-requests", |args| args.max_requests.to_string()),
@@ -45,6 +45,7 @@ const FIXED: [Fixed; 9] = [
     ("cgroup", |args| format!("{:?}", args.filters.cgroups)),
     ("backend or btf", |args| format!("{:?} {:?}", args.kernel.backend, args.kernel.btf)),
     ("probe-log", |args| format!("{:?}", args.kernel.probe_log)),
+    ("probe-stats", |args| args.kernel.probe_stats.to_string()),
 ];
 
 /// Runs the command that `argv` asks for, the program's name first.

@@ -323,6 +323,10 @@ pub struct Kernel {
     /// Do not measure the length of ready lists at the entry of epoll waits
     #[arg(long)]
     pub no_backlog: bool,
+    /// Have the kernel measure what the probes' runs take (probes[].run_seconds, loopscope_probe_run_seconds_total); takes
+    /// CAP_SYS_ADMIN, and makes every BPF program of this host a little slower meanwhile
+    #[arg(long)]
+    pub probe_stats: bool,
 }
 
 /// A way of attaching the probes.

@@ -7,7 +7,7 @@ use crate::{
     kernel::{ProbeState, Watched, facts},
     reactor::{Reactor, Watch},
     report::{
-        self as view,
+        self as view, build,
         check::{CheckDocument, Fact, ProbeCheck, Tried},
         document::SCHEMA,
         host::Host,
@@ -49,6 +49,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
             .map(|fact| Fact { name: fact.name.to_owned(), value: fact.value, ok: fact.ok })
             .collect(),
         probes: states.iter().map(probe).collect(),
+        limits: build::limits(&states).into_iter().collect(),
     };
     output::write(|out| view::write_check(&document, args.format, report::terminal_width(), out))?;
     refused.map_or(Ok(()), Err)

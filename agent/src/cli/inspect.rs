@@ -22,7 +22,7 @@ use crate::{
     reactor::{Reactor, Watch},
     report::{
         Format,
-        build::{Unseen, report as document},
+        build::{Aside, report as document},
     },
 };
 
@@ -107,8 +107,8 @@ impl Seen {
         fds.truncate(top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX)));
         let origin = report::origin(watch.probes(), self.notes);
         // Looking counts up makes the kernel skip runs of probes, but not in the window.
-        let unseen = Unseen { missed, damaged: watch.damaged(), interest: None };
-        let report = document(&window, &origin, unseen, self.started_at);
+        let aside = Aside { missed, damaged: watch.damaged(), interest: None, costs: watch.costs() };
+        let report = document(&window, &origin, aside, self.started_at);
         let now = build::process(pid, self.process.exe.clone());
         let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };
         let users = build::users(&window.instances, &watches);

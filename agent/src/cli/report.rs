@@ -15,7 +15,7 @@ use crate::{
     reactor::{Event, Reactor, Watch},
     report::{
         self, Format,
-        build::{self, Origin, Unseen},
+        build::{self, Aside, Origin},
         document::Report,
         host::Host,
     },
@@ -114,6 +114,7 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
             ways,
             backlog: !kernel.no_backlog,
             hot: None,
+            run_times: kernel.probe_stats,
         }),
     }
 }
@@ -215,8 +216,8 @@ fn document(watch: &mut Watch, selection: &Selection) -> Report {
     let interest = watch.read_interest().err().map(build::no_interest);
     let mut window = watch.window();
     selection.apply(&mut window);
-    let unseen = Unseen { missed: watch.missed(), damaged: watch.damaged(), interest };
-    build::report(&window, &origin(watch.probes(), selection.notes()), unseen, watch.started_at())
+    let aside = Aside { missed: watch.missed(), damaged: watch.damaged(), interest, costs: watch.costs() };
+    build::report(&window, &origin(watch.probes(), selection.notes()), aside, watch.started_at())
 }
 
 /// The report that was, or would have been, printed when the recording was made.
@@ -227,9 +228,13 @@ fn replay(args: &ReportArgs, path: &Path) -> Result<ExitCode, Failure> {
     while replay.step().map_err(damaged)? != Step::End {}
     let mut window = replay.window();
     selection.apply(&mut window);
-    let unseen =
-        Unseen { missed: replay.missed(), damaged: replay.damaged(), interest: replay.no_interest() };
-    let report = build::report(&window, &replay.origin(), unseen, replay.started_at());
+    let aside = Aside {
+        missed: replay.missed(),
+        damaged: replay.damaged(),
+        interest: replay.no_interest(),
+        costs: replay.costs(),
+    };
+    let report = build::report(&window, &replay.origin(), aside, replay.started_at());
     output::write(|out| report::write(&report, args.format, terminal_width(), out))?;
     Ok(if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

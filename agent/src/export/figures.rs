@@ -5,7 +5,7 @@ use std::time::Duration;
 use loopscope_probe::Counters;
 
 use super::{Own, groups::Groups};
-use crate::{kernel::ProbeState, report::build};
+use crate::{kernel::ProbeState, model::costs::Costs, report::build};
 
 /// Everything that the table's getters may look at.
 pub struct Figures<'a> {
@@ -15,6 +15,8 @@ pub struct Figures<'a> {
     pub probes: &'a [ProbeState],
     /// Runs and losses of the probes since the start.
     pub counters: &'a Counters,
+    /// What the probes' runs took since the start; None where it is not measured.
+    pub costs: Option<&'a Costs>,
     /// Runs of probes that the kernel skipped since the start.
     pub missed: u64,
     /// Records that could not be read.
@@ -28,7 +30,13 @@ pub struct Figures<'a> {
 impl Figures<'_> {
     /// Runs by the name of the probe; of those that are attached.
     pub fn runs(&self) -> impl Iterator<Item = (String, u64)> {
-        build::probe_rows(self.probes, self.counters).into_iter().map(|row| (row.name, row.runs))
+        build::probe_rows(self.probes, self.counters, None).into_iter().map(|row| (row.name, row.runs))
+    }
+
+    /// Seconds that runs took by the name of the probe, or of a program that runs for every system call.
+    pub fn run_seconds(&self) -> impl Iterator<Item = (String, f64)> {
+        let rows = build::probe_rows(self.probes, self.counters, self.costs).into_iter();
+        rows.filter_map(|row| Some((row.name, row.run_seconds?)))
     }
 
     /// What was lost, by reason.

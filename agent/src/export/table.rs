@@ -281,6 +281,18 @@ pub const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "loopscope_probe_run_seconds_total",
+        kind: Counter,
+        unit: Unit::Seconds,
+        labels: &["probe"],
+        help: "Time that the runs of a probe's programs took, as the kernel measures it for --probe-stats, without which there \
+               is no series; a program that serves several probes is shared out by their runs, and those of backend raw, which \
+               run for every system call, are sys_enter and sys_exit.",
+        get: Get::Agent(|figures, rows| {
+            figures.run_seconds().for_each(|(name, seconds)| rows.labelled([name], seconds));
+        }),
+    },
+    Metric {
         name: "loopscope_lost_total",
         kind: Counter,
         unit: Unit::None,

@@ -19,7 +19,10 @@ use super::{
     groups::{Group, Groups},
     metric::{Get, Kind, Rows, Unit},
 };
-use crate::kernel::{Attempt, ProbeState, table::PROBES};
+use crate::{
+    kernel::{Attempt, ProbeState, table::PROBES},
+    model::costs::Costs,
+};
 
 /// Compares a text with a file of the package, or writes it there.
 fn compare(file: &str, text: &str) {
@@ -52,6 +55,11 @@ fn state(name: &str, attempts: &[(&'static str, Option<&str>)]) -> ProbeState {
 
 /// The text for these groups, with figures of an agent that are the same everywhere.
 fn text(groups: &Groups) -> String {
+    text_with(groups, true)
+}
+
+/// The same; `measured`: with --probe-stats.
+fn text_with(groups: &Groups, measured: bool) -> String {
     let probes = [
         state("task_exit", &[("tp_btf", None)]),
         state("epoll_pwait", &[("tracepoint", None)]),
@@ -71,8 +79,19 @@ fn text(groups: &Groups) -> String {
         start_seconds: 1.7e9,
     };
     let sample = Duration::from_micros(1_500);
-    let figures =
-        Figures { groups, probes: &probes, counters: &counters, missed: 2, damaged: 0, sample, own };
+    let mut costs = Costs::default();
+    costs.probes[probes[1].probe.index] = Some(420_000_210);
+    costs.programs.insert("sys_enter".to_owned(), [1_500_000_000, 9_000_000]);
+    let figures = Figures {
+        groups,
+        probes: &probes,
+        counters: &counters,
+        costs: measured.then_some(&costs),
+        missed: 2,
+        damaged: 0,
+        sample,
+        own,
+    };
     let build = format!("version=\"{}\",arch=\"{}\"", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
     families::text(&figures, |_| true).unwrap().replace(&build, "version=\"VERSION\",arch=\"ARCH\"")
 }
@@ -165,6 +184,17 @@ fn every_metric_of_the_table_is_in_the_text() {
 fn an_agent_that_has_seen_nothing_has_metrics_of_its_own_alone() {
     let text = text(&world::at_most(10));
     assert!(text.contains("loopscope_build_info{") && !text.contains("loopscope_waits_total"), "{text}");
+}
+
+#[test]
+fn what_runs_take_has_series_only_where_it_is_measured() {
+    let name = "loopscope_probe_run_seconds_total";
+    let groups = world::at_most(10);
+    assert!(!text_with(&groups, false).contains(name));
+    let text = text_with(&groups, true);
+    assert!(text.contains(&format!("\n{name}{{probe=\"epoll_pwait\"}} 0.42000021\n")), "{text}");
+    assert!(text.contains(&format!("\n{name}{{probe=\"sys_enter\"}} 1.5\n")), "{text}");
+    assert!(!text.contains(&format!("{name}{{probe=\"task_exit\"}}")), "{text}");
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Processes {
         let paths = cgroup::Paths::new(&cgroups);
         let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
         let process = Arc::new(Process {
-            exe: fs::read_link(folder.join("exe")).ok().map(|path| path.to_string_lossy().into_owned()),
+            exe: executable(&folder),
             unit: paths.main().and_then(cgroup::unit),
             container: paths.find(cgroup::container),
             pod: paths.find(cgroup::pod).map(|uid| self.pods.get(uid)),
@@ -90,6 +90,14 @@ impl Processes {
         self.known.insert(pid, Arc::clone(&process));
         process
     }
+}
+
+/// The path of a process's executable. One whose first thread has ended shows it by another thread's folder alone.
+fn executable(process: &Path) -> Option<String> {
+    let link = |folder: &Path| fs::read_link(folder.join("exe")).ok();
+    let of_a_thread =
+        || fs::read_dir(process.join("task")).ok()?.flatten().find_map(|thread| link(&thread.path()));
+    link(process).or_else(of_a_thread).map(|path| path.to_string_lossy().into_owned())
 }
 
 /// The start in the text of /proc/PID/stat (proc(5)): its 22nd field, in clock ticks since boot; as ns. A name, the

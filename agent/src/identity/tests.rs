@@ -301,6 +301,20 @@ fn the_own_process_is_known_and_one_that_never_was_is_not() {
 }
 
 #[test]
+fn a_process_whose_first_thread_has_ended_has_the_executable_of_another() {
+    let host = Host::new("headless");
+    host.process(6, "0::/\n");
+    let folder = host.0.join("proc/6");
+    fs::remove_file(folder.join("exe")).unwrap();
+    assert_eq!(Processes::below(&host.0).get(6).exe, None);
+    for thread in ["6", "7"] {
+        fs::create_dir_all(folder.join("task").join(thread)).unwrap();
+    }
+    std::os::unix::fs::symlink("/usr/sbin/server", folder.join("task/7/exe")).unwrap();
+    assert_eq!(Processes::below(&host.0).get(6).exe.as_deref(), Some("/usr/sbin/server"));
+}
+
+#[test]
 fn a_process_that_is_gone_is_as_it_was() {
     let host = Host::new("gone");
     host.process(5, "0::/docker/ID\n");

@@ -22,7 +22,7 @@ use super::{
     offsets::{self, Globals, KERNEL_BTF},
     probelog::Stderr,
     programs::{self, Purpose, Verdicts},
-    read_iterator,
+    read_iterator, run_time,
     table::{Hook, PROBES, Probe, Serves, probe_of_call},
     tracefs,
 };
@@ -65,6 +65,8 @@ pub struct Options {
     pub hot: Option<u32>,
     /// Whether a pass reads every loop whole, rather than what has changed since the pass before.
     pub whole: bool,
+    /// Whether the kernel measures what the runs of the programs take.
+    pub run_times: bool,
 }
 
 /// Which ways of attaching to system calls may be tried.
@@ -161,6 +163,8 @@ impl Kernel {
         if let (Some(process), Ok(())) = (options.hot, &interest) {
             hot::note_instances(&mut ebpf, &mut entries, process)?;
         }
+        // Before the first run.
+        let stats = options.run_times.then(run_time::enable).transpose()?;
         let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded);
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
@@ -173,7 +177,7 @@ impl Kernel {
         let start_time = started.elapsed();
         drop(btf);
         release_memory();
-        Ok(Kernel { ebpf, events, entries, log, probes, backlog, interest, start_time })
+        Ok(Kernel { ebpf, events, entries, log, stats, probes, backlog, interest, start_time })
     }
 }
 

@@ -13,13 +13,14 @@ pub mod missed;
 mod offsets;
 mod probelog;
 mod programs;
+mod run_time;
 pub mod table;
 mod tracefs;
 
 use std::{
     fs::File,
     io::{ErrorKind, Read},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
@@ -33,6 +34,7 @@ use aya_log::EbpfLogger;
 use probelog::Stderr;
 
 pub use load::{Attempt, Options, ProbeState, Watched, Ways};
+pub use run_time::RunTime;
 
 /// The probes, loaded and attached.
 pub struct Kernel {
@@ -41,6 +43,8 @@ pub struct Kernel {
     /// What the walks of interest sets send.
     entries: RingBuf<MapData>,
     log: Option<EbpfLogger<Stderr>>,
+    /// While it is open the kernel measures what runs take.
+    stats: Option<OwnedFd>,
     probes: Vec<ProbeState>,
     /// Whether the lengths of ready lists are measured.
     pub backlog: bool,
@@ -97,6 +101,11 @@ impl Kernel {
     pub fn missed(&self) -> u64 {
         let fds = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
         fds.map(|fd| missed::of(fd.as_fd())).sum()
+    }
+
+    /// What the runs of each program took since it was loaded; None unless [`Options::run_times`] asked for it.
+    pub fn run_times(&self) -> Option<Vec<RunTime>> {
+        self.stats.as_ref().map(|_| run_time::read(&self.ebpf))
     }
 
     /// Readable when [`Kernel::events`] has something to give.

@@ -3,6 +3,7 @@
 //! [`Model::apply`] takes the records of one pass together with those of the ring buffer; [`Model::begin`] starts a
 //! window and [`Model::window`] shows it. A thread that ended stays until the next window begins.
 
+pub mod costs;
 pub mod histogram;
 pub mod hot;
 mod instance;

@@ -14,6 +14,7 @@ use crate::{
     kernel::{Kernel, Options, ProbeState},
     model::{
         InstanceWindow, Model, Window,
+        costs::{Costs, Meter},
         hot::{Entries, Hot},
         shared::SharedFile,
     },
@@ -33,6 +34,8 @@ pub struct Watch {
     damaged: u64,
     missed: u64,
     base_missed: u64,
+    /// What the probes' runs take, where the kernel measures it.
+    meter: Option<Meter>,
     started_at: SystemTime,
     /// Keeps everything that is read.
     recorder: Option<Recorder>,
@@ -79,13 +82,14 @@ impl Watch {
             damaged: 0,
             missed: 0,
             base_missed: 0,
+            meter: options.run_times.then(Meter::default),
             started_at: SystemTime::now(),
             recorder,
             listening: Vec::new(),
             interest_at: None,
         };
         watch.sample()?;
-        watch.model.begin();
+        watch.begin();
         watch.base_missed = watch.missed;
         watch.started_at = SystemTime::now();
         if let Some(recorder) = &mut watch.recorder {
@@ -117,12 +121,17 @@ impl Watch {
         self.buffer.clear();
         self.kernel.pass(&mut self.buffer)?;
         self.missed = self.kernel.missed();
+        let run_times = self.kernel.run_times();
         if let Some(recorder) = &mut self.recorder {
             recorder.pass(&self.buffer);
+            recorder.run_times(run_times.as_deref());
         }
         let mut records = decode::records(&self.buffer).context("the probes' records are damaged")?;
-        if !matches!(records.last(), Some(Record::Counters(..))) {
+        let Some(Record::Counters(_, counters)) = records.last() else {
             anyhow::bail!("a pass over the probes' records ended early, after {} bytes", self.buffer.len());
+        };
+        if let (Some(meter), Some(run_times)) = (&mut self.meter, &run_times) {
+            meter.take(run_times, counters, self.kernel.probes());
         }
         // After the pass: what is in it of a thread that ends meanwhile is older than its last figures.
         self.take_events(&mut records);
@@ -219,9 +228,17 @@ impl Watch {
         self.model.window_of(Sample::new)
     }
 
+    /// What the probes' runs took since the window began; None unless [`Options::run_times`] asked for it.
+    pub fn costs(&self) -> Option<Costs> {
+        self.meter.as_ref().map(|meter| meter.window().clone())
+    }
+
     /// Forgets what has ended, and begins the next window.
     pub fn begin(&mut self) {
         self.model.begin();
+        if let Some(meter) = &mut self.meter {
+            meter.begin();
+        }
     }
 
     /// Runs of probes that the kernel skipped from the start to the last sample.

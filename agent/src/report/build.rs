@@ -14,6 +14,7 @@ use crate::{
     kernel::ProbeState,
     model::{
         InstanceWindow, LoopWindow, Now, Window,
+        costs::Costs,
         histogram::{self, count_bound, time_bound},
         shared,
         totals::{CtlTotals, Totals},
@@ -65,15 +66,17 @@ pub struct Origin {
     pub notes: Vec<String>,
 }
 
-/// What a window could not see: runs that the kernel skipped, and records that could not be read.
+/// What is known of a window beside what the model has of it: what it could not see, and what it cost.
 #[derive(Clone, Debug, Default)]
-pub struct Unseen {
+pub struct Aside {
     /// Runs of probes.
     pub missed: u64,
     /// Records.
     pub damaged: u64,
     /// Why interest sets could not be read: see [`no_interest`].
     pub interest: Option<String>,
+    /// What the probes' runs took; None where it was not measured.
+    pub costs: Option<Costs>,
 }
 
 /// The note that interest sets could not be read.
@@ -82,18 +85,20 @@ pub fn no_interest(error: impl std::fmt::Display) -> String {
 }
 
 /// The whole report of a window that began at `started_at`.
-pub fn report(window: &Window, origin: &Origin, unseen: Unseen, started_at: SystemTime) -> Report {
+pub fn report(window: &Window, origin: &Origin, aside: Aside, started_at: SystemTime) -> Report {
     let loops = window.loops.iter().map(loop_row).collect();
-    Report { loops, ..head(window, origin, unseen, started_at) }
+    let mut report = head(window, origin, aside, started_at);
+    report.notes.extend(limits(&origin.probes));
+    Report { loops, ..report }
 }
 
 /// As [`report`], without its loops.
-pub fn head<L>(window: &Window<L>, origin: &Origin, unseen: Unseen, started_at: SystemTime) -> Report {
+pub fn head<L>(window: &Window<L>, origin: &Origin, aside: Aside, started_at: SystemTime) -> Report {
     let mut notes = origin.notes.clone();
     notes.extend(self::notes(&origin.probes));
-    notes.extend(unseen.interest);
-    if unseen.damaged > 0 {
-        notes.push(format!("{} records could not be read: probe and agent do not fit", unseen.damaged));
+    notes.extend(aside.interest);
+    if aside.damaged > 0 {
+        notes.push(format!("{} records could not be read: probe and agent do not fit", aside.damaged));
     }
     Report {
         schema: SCHEMA,
@@ -103,8 +108,8 @@ pub fn head<L>(window: &Window<L>, origin: &Origin, unseen: Unseen, started_at: 
         version: origin.version.clone(),
         started_at: humantime::format_rfc3339_millis(started_at).to_string(),
         duration_seconds: seconds(window.duration_ns),
-        probes: probe_rows(&origin.probes, &window.counters),
-        lost: lost(&window.counters, unseen.missed),
+        probes: probe_rows(&origin.probes, &window.counters, aside.costs.as_ref()),
+        lost: lost(&window.counters, aside.missed),
         notes,
         loops: Vec::new(),
         instances: window.instances.iter().map(instance_row).collect(),
@@ -236,16 +241,36 @@ pub fn lost(counters: &Counters, missed: u64) -> Lost {
     }
 }
 
-/// A row of `probes` for each that is attached.
-pub fn probe_rows(probes: &[ProbeState], counters: &Counters) -> Vec<ProbeRow> {
+/// A row of `probes` for each that is attached; and, where runs were measured, for each program of system calls that are
+/// no probe's.
+pub fn probe_rows(probes: &[ProbeState], counters: &Counters, costs: Option<&Costs>) -> Vec<ProbeRow> {
     let attached = probes.iter().filter_map(|state| Some((state, state.backend()?)));
-    attached
-        .map(|(state, backend)| ProbeRow {
-            name: state.probe.name().to_owned(),
-            backend: backend.to_owned(),
-            runs: at(&counters.runs, state.probe.index),
-        })
-        .collect()
+    let rows = attached.map(|(state, backend)| ProbeRow {
+        name: state.probe.name().to_owned(),
+        backend: backend.to_owned(),
+        runs: at(&counters.runs, state.probe.index),
+        run_seconds: costs
+            .and_then(|costs| costs.probes.get(state.probe.index).copied().flatten())
+            .map(seconds),
+    });
+    let programs = costs.into_iter().flat_map(|costs| &costs.programs);
+    let programs = programs.map(|(name, [ns, runs])| ProbeRow {
+        name: name.clone(),
+        backend: "raw".to_owned(),
+        runs: *runs,
+        run_seconds: Some(seconds(*ns)),
+    });
+    rows.chain(programs).collect()
+}
+
+/// What the ways of attaching do not see however well they work.
+pub fn limits(probes: &[ProbeState]) -> Option<String> {
+    // arch/x86/entry/syscall_32.c and include/trace/syscall.h: calls by 32-bit numbers have no tracepoints of their own.
+    probes.iter().any(|state| state.backend() == Some("tracepoint")).then(|| {
+        "waits of 32-bit processes: the tracepoints of single system calls do not fire for them, so they are not even counted \
+         as unseen; --backend raw counts them"
+            .to_owned()
+    })
 }
 
 /// A note for each probe that is not attached, but for those that this kernel has no call for.

@@ -24,6 +24,9 @@ pub struct CheckDocument {
     pub facts: Vec<Fact>,
     /// Each probe and the way it can be attached.
     pub probes: Vec<ProbeCheck>,
+    /// What is not seen by these ways however well they work, in words.
+    #[serde(default)]
+    pub limits: Vec<String>,
 }
 
 /// One thing that decides what can be attached.

@@ -65,13 +65,19 @@ impl LoopRow {
     }
 }
 
-/// What the probes of one observed call cost, seconds: what `cargo xtask bench` measures for a wait.
-const CALL_SECONDS: f64 = 498e-9;
+/// What one run of a probe costs, seconds: half of what `cargo xtask bench` measures for a wait, which is a run at its
+/// entry and one at its exit.
+const RUN_SECONDS: f64 = 498e-9 / 2.0;
 
 impl Report {
-    /// Time that the probes took in the window, as an estimate: the calls times what one was measured to cost.
-    pub fn probe_seconds(&self) -> f64 {
-        self.probes.iter().map(|probe| probe.runs as f64).sum::<f64>() * CALL_SECONDS
+    /// Time that the probes took in the window, as an estimate: their runs times what one was measured to cost.
+    pub fn estimated_probe_seconds(&self) -> f64 {
+        self.probes.iter().map(|probe| probe.runs as f64).sum::<f64>() * RUN_SECONDS
+    }
+
+    /// The same as the kernel measured it; None unless it did (--probe-stats).
+    pub fn measured_probe_seconds(&self) -> Option<f64> {
+        self.probes.iter().filter_map(|probe| probe.run_seconds).reduce(|sum, more| sum + more)
     }
 
     /// `seconds` of CPU time as a share of the window on `cpus` processors; None for a window without length.
@@ -189,7 +195,7 @@ pub fn share(part: u64, whole: u64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::document::Mechanism;
+    use super::super::document::{Mechanism, ProbeRow};
     use super::*;
 
     #[test]
@@ -198,6 +204,16 @@ mod tests {
         assert_eq!((row.saturated_share(), row.empty_share()), (None, None));
         assert_eq!(row.events_per_wait.mean(), None);
         assert_eq!(Report::default().per_second(7), 0.0);
+    }
+
+    #[test]
+    fn what_probes_cost_is_what_was_measured_or_else_half_of_a_wait_for_each_run() {
+        let row = |runs, run_seconds| ProbeRow { runs, run_seconds, ..ProbeRow::default() };
+        let mut report = Report { probes: vec![row(1_999_990, None), row(10, None)], ..Report::default() };
+        assert_eq!(report.measured_probe_seconds(), None);
+        assert!((report.estimated_probe_seconds() - 0.498).abs() < 1e-9, "a million waits");
+        report.probes[1].run_seconds = Some(0.25);
+        assert_eq!(report.measured_probe_seconds(), Some(0.25));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct Report {
 }
 
 /// One attached probe.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeRow {
     /// What it watches, such as `epoll_wait`.
     pub name: String,
@@ -59,6 +59,10 @@ pub struct ProbeRow {
     pub backend: String,
     /// How often it ran in the window.
     pub runs: u64,
+    /// Time that its runs took, of a program that serves several probes its share by their runs; null unless
+    /// --probe-stats measured it, and for a probe of backend raw, whose programs have rows of their own.
+    #[serde(default)]
+    pub run_seconds: Option<f64>,
 }
 
 /// What was not recorded in the window, by reason.

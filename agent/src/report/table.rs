@@ -46,7 +46,11 @@ pub fn write_check(check: &CheckDocument, width: Option<usize>, out: &mut dyn Wr
         page.blank()?;
     }
     probe_table(check, &mut page)?;
-    check.probes.iter().try_for_each(|probe| attempts(probe, &mut page))
+    check.probes.iter().try_for_each(|probe| attempts(probe, &mut page))?;
+    if !check.limits.is_empty() {
+        page.blank()?;
+    }
+    check.limits.iter().try_for_each(|limit| page.item("Not seen are ", limit))
 }
 
 /// Where the lines go, and how wide they may be.
@@ -218,6 +222,9 @@ pub(crate) fn footer(report: &Report, page: &mut Page) -> io::Result<()> {
         .collect();
     let probes = if probes.is_empty() { "none".to_owned() } else { probes.join(", ") };
     page.item("Probes and their runs: ", &probes)?;
+    if let Some(seconds) = report.measured_probe_seconds() {
+        page.say(&run_times(report, seconds))?;
+    }
     let lost = report.lost.reasons().into_iter().filter(|(_, count, _)| *count > 0);
     let unseen: Vec<String> = (lost
         .map(|(reason, count, meaning)| format!("lost {reason} {count}: {meaning}")))
@@ -228,6 +235,17 @@ pub(crate) fn footer(report: &Report, page: &mut Page) -> io::Result<()> {
     }
     page.say("What this view could not see:")?;
     unseen.iter().try_for_each(|note| page.item("- ", note))
+}
+
+/// What the probes took in all, and a run of each.
+fn run_times(report: &Report, seconds: f64) -> String {
+    let share = report.share_of_machine(seconds, 1).map(units::percent);
+    let measured = report.probes.iter().filter_map(|probe| Some((probe, probe.run_seconds?)));
+    let each: Vec<String> = (measured.filter(|(probe, _)| probe.runs > 0))
+        .map(|(probe, seconds)| format!("{} {}", probe.name, units::seconds(seconds / probe.runs as f64)))
+        .collect();
+    let whole = format!("{} ({} of a CPU)", units::seconds(seconds), share.as_deref().unwrap_or("-"));
+    format!("They took {whole}; a run of each: {}", each.join(", "))
 }
 
 fn probe_table(check: &CheckDocument, page: &mut Page) -> io::Result<()> {

@@ -92,6 +92,8 @@ pub mod frame {
     pub const END: u8 = 5;
     /// Interest sets: 1, and the chunks; or 0, and why they could not be read.
     pub const INTEREST: u8 = 6;
+    /// What the kernel measured of the programs until the reading that follows: JSON of a list of `RunTime`.
+    pub const RUN_TIMES: u8 = 7;
     /// Flag of a reading: it needs no reading before it.
     pub const KEY: u8 = 1;
     /// Flag of a reading: all records were read, not only the ring buffer.

@@ -20,8 +20,11 @@ use super::{
 use crate::{
     decode::{self, Record, interest::Assembly},
     identity::Process,
-    kernel::{Attempt, ProbeState, table::PROBES},
-    model::{Model, Window},
+    kernel::{Attempt, ProbeState, RunTime, table::PROBES},
+    model::{
+        Model, Window,
+        costs::{Costs, Meter},
+    },
     report::{
         build::{self, Origin},
         group::Sample,
@@ -62,6 +65,9 @@ pub struct Replay {
     now_ns: u64,
     missed: u64,
     base_missed: u64,
+    /// What the kernel measured of the programs until the next reading.
+    run_times: Option<Vec<RunTime>>,
+    meter: Option<Meter>,
     cpu_ns: u64,
     damaged: u64,
     no_interest: Option<String>,
@@ -94,6 +100,8 @@ impl Replay {
             now_ns: 0,
             missed: 0,
             base_missed: 0,
+            run_times: None,
+            meter: None,
             cpu_ns: 0,
             damaged: 0,
             no_interest: None,
@@ -162,12 +170,12 @@ impl Replay {
                 self.known.extend(self.said.drain(..));
             }
             frame::INTEREST => self.interest(&mut Bytes(body)).context("a list ends early")?,
+            frame::RUN_TIMES => self.run_times = Some(serde_json::from_slice(body)?),
             frame::BEGIN => {
                 let ns = body.try_into().map(u64::from_le_bytes).context("a time has eight bytes")?;
                 if !self.begun {
                     self.begun = true;
-                    self.model.begin();
-                    self.base_missed = self.missed;
+                    self.begin();
                     self.started_at = UNIX_EPOCH.checked_add(Duration::from_nanos(ns)).unwrap_or(UNIX_EPOCH);
                 }
             }
@@ -232,8 +240,11 @@ impl Replay {
         let mut records = Vec::new();
         if let Some(pass) = &reading.pass {
             records = decode::records(pass)?;
-            if !matches!(records.last(), Some(Record::Counters(..))) {
+            let Some(Record::Counters(_, counters)) = records.last() else {
                 anyhow::bail!("a pass over the probes' records ends early");
+            };
+            if let Some(run_times) = self.run_times.take() {
+                self.meter.get_or_insert_default().take(&run_times, counters, &self.probes);
             }
         }
         for event in &reading.events {
@@ -266,9 +277,17 @@ impl Replay {
         self.model.window_of(Sample::new)
     }
 
+    /// What the probes' runs took in the window; None where it was not measured.
+    pub fn costs(&self) -> Option<Costs> {
+        self.meter.as_ref().map(|meter| meter.window().clone())
+    }
+
     /// Forgets what has ended, and begins the next window.
     pub fn begin(&mut self) {
         self.model.begin();
+        if let Some(meter) = &mut self.meter {
+            meter.begin();
+        }
         self.base_missed = self.missed;
         self.started_at = self.now();
     }
@@ -333,6 +352,7 @@ impl Replay {
         let is_list = |entry: &Entry| entry.head.kind == frame::PROCESSES;
         let from = entries.get(..key).unwrap_or_default().iter().rposition(is_list).unwrap_or(0);
         self.model = Model::new(self.backlog);
+        self.meter = None;
         self.unpacker.reset();
         self.next = from;
         while self.next <= before {

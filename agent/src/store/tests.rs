@@ -22,7 +22,7 @@ use crate::{
     decode,
     identity::Process,
     model::Model,
-    report::build::{self, Unseen},
+    report::build::{self, Aside},
 };
 
 const S: u64 = 1_000_000_000;
@@ -138,13 +138,13 @@ fn make(path: &Path, limits: Limits, seconds: u64) -> String {
     }
     recorder.finish().unwrap();
     let replay = Replay::open(path).unwrap();
-    let report = build::report(&model.window(), &replay.origin(), Unseen::default(), started_at);
+    let report = build::report(&model.window(), &replay.origin(), Aside::default(), started_at);
     serde_json::to_string(&report).unwrap()
 }
 
 fn report(replay: &mut Replay) -> String {
     let window = replay.window();
-    serde_json::to_string(&build::report(&window, &replay.origin(), Unseen::default(), replay.started_at()))
+    serde_json::to_string(&build::report(&window, &replay.origin(), Aside::default(), replay.started_at()))
         .unwrap()
 }
 

@@ -22,7 +22,11 @@ use super::{
     scrub,
     varint::{put, put_bytes},
 };
-use crate::{identity::Process, kernel::ProbeState, report::host::Host};
+use crate::{
+    identity::Process,
+    kernel::{ProbeState, RunTime},
+    report::host::Host,
+};
 
 /// Passes between two key readings.
 const KEY_EVERY: u32 = 60;
@@ -61,6 +65,7 @@ pub struct Recorder {
 #[derive(Default)]
 struct Reading {
     pass: Option<Vec<u8>>,
+    run_times: Option<Vec<u8>>,
     events: Vec<Vec<u8>>,
     processes: Vec<(u32, Vec<u8>)>,
 }
@@ -137,6 +142,11 @@ impl Recorder {
         self.reading.pass = Some(bytes);
     }
 
+    /// What the kernel measured of the programs, at a pass; None where it measures nothing.
+    pub fn run_times(&mut self, read: Option<&[RunTime]>) {
+        self.reading.run_times = read.and_then(|read| serde_json::to_vec(read).ok());
+    }
+
     /// A record of the ring buffer.
     pub fn event(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
@@ -171,6 +181,9 @@ impl Recorder {
                 self.write_processes();
             }
             self.until_key -= 1;
+        }
+        if let Some(run_times) = &reading.run_times {
+            self.write(frame::RUN_TIMES, 0, run_times);
         }
         let mut body = Vec::new();
         put(&mut body, missed);

@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::SystemTime};
 use crate::{
     model::Window,
     report::{
-        build::{self, Origin, Unseen},
+        build::{self, Aside, Origin},
         document::{InstanceRow, Report},
         group::Sample,
     },
@@ -56,11 +56,11 @@ impl Frame {
     pub fn new(
         window: Window<Sample>,
         origin: &Origin,
-        unseen: Unseen,
+        aside: Aside,
         times: (SystemTime, SystemTime),
         own: Own,
     ) -> Frame {
-        let head = build::head(&window, origin, unseen, times.0);
+        let head = build::head(&window, origin, aside, times.0);
         let mut sums = Sums::default();
         for sample in &window.loops {
             let row = &sample.row.row;

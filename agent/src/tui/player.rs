@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cli::duration,
     report::{
-        build::{Origin, Unseen},
+        build::{Aside, Origin},
         units,
     },
     store::{Replay, Step},
@@ -120,7 +120,12 @@ impl Player {
         let mut window = self.replay.samples();
         (self.filter)(&mut window);
         let times = (self.replay.started_at(), self.replay.now());
-        let unseen = Unseen { missed: self.replay.missed(), damaged: self.replay.damaged(), interest: None };
+        let aside = Aside {
+            missed: self.replay.missed(),
+            damaged: self.replay.damaged(),
+            interest: None,
+            costs: self.replay.costs(),
+        };
         let cpu_ns = self.replay.cpu_ns();
         let spent = cpu_ns.saturating_sub(std::mem::replace(&mut self.cpu_ns, cpu_ns));
         let own = Own {
@@ -128,7 +133,7 @@ impl Player {
             cpus: self.replay.head().cpus.max(1),
         };
         self.replay.begin();
-        Ok(Some(Frame::new(window, &self.origin, unseen, times, own)))
+        Ok(Some(Frame::new(window, &self.origin, aside, times, own)))
     }
 
     /// How far it is.

@@ -10,7 +10,7 @@ use crate::{
     model::Window,
     reactor::Watch,
     report::{
-        build::{Origin, Unseen},
+        build::{Aside, Origin},
         group::Sample,
     },
 };
@@ -44,20 +44,22 @@ impl Live {
         self.watch.sample()?;
         self.watch.refresh_interest();
         let mut window = self.watch.samples();
+        let costs = self.watch.costs();
         self.watch.begin();
         (self.filter)(&mut window);
         let now = SystemTime::now();
         let times = (std::mem::replace(&mut self.started_at, now), now);
         let missed = self.watch.missed();
-        let unseen = Unseen {
+        let aside = Aside {
             missed: missed.saturating_sub(self.missed),
             damaged: self.watch.damaged(),
             interest: None,
+            costs,
         };
         self.missed = missed;
         let cpu = cpu_seconds();
         let own = Own { cpu_seconds: Some(cpu - std::mem::replace(&mut self.cpu, cpu)), cpus: cpus() };
-        Ok(Frame::new(window, &self.origin, unseen, times, own))
+        Ok(Frame::new(window, &self.origin, aside, times, own))
     }
 }
 

@@ -63,10 +63,17 @@ pub fn sum(rows: &[&Value], key: &str) -> u64 {
     rows.iter().map(|row| count(&row[key])).sum()
 }
 
+/// Whether a note is of what the way of attaching never sees, rather than of this report.
+pub fn is_standing(note: &Value) -> bool {
+    note.as_str().is_some_and(|note| note.starts_with("waits of 32-bit processes"))
+}
+
 /// Nothing may be lost, or no count can be trusted.
 pub fn assert_nothing_lost(report: &Value) {
     assert_only_lost(report, "records", 0);
-    assert_eq!(report["notes"], json!([]));
+    // That the tracepoints of single calls miss 32-bit processes is so wherever they are used.
+    let notes = list(&report["notes"]).iter().filter(|note| !is_standing(note));
+    assert_eq!(notes.collect::<Vec<_>>(), Vec::<&Value>::new());
 }
 
 /// `lost`, of which one reason alone may have a count, and has this one.

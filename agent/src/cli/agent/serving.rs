@@ -13,6 +13,7 @@ use crate::{
         Answer, Exchange, Figures, Own, Subject, Unavailable, families, figures, grouping::Grouping,
         groups::Groups, metric::Metric, page::Page,
     },
+    model::costs::Costs,
     reactor::{Event, Reactor, Watch},
     report::build,
 };
@@ -32,6 +33,8 @@ pub struct Agent {
     /// The sums.
     pub groups: Groups,
     counters: Counters,
+    /// What the probes' runs took, where it is measured.
+    costs: Option<Costs>,
     started: SystemTime,
     /// How long the last sample took.
     sample: Duration,
@@ -51,6 +54,7 @@ impl Agent {
             selection,
             groups: Groups::new(grouping),
             counters: Counters::default(),
+            costs: None,
             started,
             sample: Duration::ZERO,
             text: None,
@@ -203,6 +207,7 @@ impl Agent {
             groups: &self.groups,
             probes: self.watch.probes(),
             counters: &self.counters,
+            costs: self.costs.as_ref(),
             missed: self.watch.missed(),
             damaged: self.watch.damaged(),
             sample: self.sample,
@@ -220,6 +225,9 @@ impl Agent {
         // Where they cannot be read, the series that need them are missing, and `announce` has said so.
         self.watch.refresh_interest();
         let mut window = self.watch.window();
+        if let Some(costs) = self.watch.costs() {
+            self.costs.get_or_insert_default().add(&costs);
+        }
         self.watch.begin();
         figures::add_counters(&mut self.counters, &window.counters);
         self.selection.apply(&mut window);

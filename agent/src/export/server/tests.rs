@@ -156,12 +156,13 @@ fn a_client_that_is_slow_or_endless_is_dropped_and_holds_nobody_up() {
 
 #[test]
 fn a_connection_that_is_not_read_ends_all_the_same() {
-    let limits = Limits { connections: 1, connection_time: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { connections: 1, connection_time: Duration::from_secs(2), ..Limits::default() };
     let (address, server, exchange, wakes) = start(limits);
     exchange.set_ready(true);
     let unread = send(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     let long = hyper::body::Bytes::from(vec![b'#'; 64 << 20]);
-    collect(&exchange, &wakes, 1).into_iter().for_each(|question| question.send(Ok(long.clone())).unwrap());
+    let questions = collect(&exchange, &wakes, 1).into_iter();
+    questions.for_each(|question| assert!(question.send(Ok(long.clone())).is_ok(), "it has gone already"));
     // There is room for one connection: this one waits for the other's end.
     assert_eq!(ask(address, "GET", "/-/healthy").0, 200);
     drop(unread);

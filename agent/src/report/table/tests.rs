@@ -34,6 +34,7 @@ fn empty() -> Report {
             name: "epoll_wait".to_owned(),
             backend: "tracepoint".to_owned(),
             runs: 24_000,
+            run_seconds: None,
         }],
         ..Report::default()
     }
@@ -178,6 +179,17 @@ Probes and their runs: epoll_wait by tracepoint 24k
 }
 
 #[test]
+fn what_the_probes_took_is_told_where_it_was_measured() {
+    let mut report = empty();
+    report.probes[0].run_seconds = Some(0.0072);
+    let idle = ProbeRow { name: "poll".to_owned(), run_seconds: Some(0.0), ..ProbeRow::default() };
+    report.probes.push(idle);
+    let whole = page(&report, None);
+    assert!(whole.ends_with("They took 7.2ms (<1% of a CPU); a run of each: epoll_wait 300ns\n"), "{whole}");
+    assert!((1..=220).all(|width| widest(&page(&report, Some(width))) <= width));
+}
+
+#[test]
 fn what_was_lost_and_not_seen_is_told() {
     let report = Report {
         lost: Lost { missed: 12, ..Lost::default() },
@@ -275,6 +287,7 @@ fn refused() -> CheckDocument {
                 ..ProbeCheck::default()
             },
         ],
+        limits: vec!["waits of 32-bit processes".to_owned()],
     }
 }
 
@@ -297,6 +310,8 @@ epoll_wait  -           FAILED
 epoll_wait:
 - tracepoint failed: Operation not permitted
 - lost by it: waits, wait and busy times of epoll loops
+
+Not seen are waits of 32-bit processes
 ";
     assert_eq!(check_page(&refused(), Some(60)), expected);
 }

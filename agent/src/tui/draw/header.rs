@@ -87,8 +87,10 @@ fn settings(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
     if let Some(share) = frame.own.cpu_seconds.and_then(share) {
         parts.push(format!("agent {share}"));
     }
-    if let Some(share) = share(frame.head.probe_seconds()) {
-        parts.push(format!("probes ~{share} of {} CPUs", frame.own.cpus));
+    let measured = frame.head.measured_probe_seconds();
+    if let Some(share) = share(measured.unwrap_or_else(|| frame.head.estimated_probe_seconds())) {
+        let about = if measured.is_some() || share.starts_with('<') { "" } else { "~" };
+        parts.push(format!("probes {about}{share} of {} CPUs", frame.own.cpus));
     }
     if let Some(probe) = frame.head.probes.iter().find(|probe| probe.name.starts_with("epoll_")) {
         parts.push(format!("by {}", probe.backend));
@@ -106,7 +108,7 @@ fn settings(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
     pen.line(text::cut(&parts.join("  "), width), Tone::Faint)
 }
 
-/// A small share in percent, with a decimal.
+/// A small share in percent, with a decimal; one that is above zero never shows as zero.
 fn precise(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
+    if share > 0.0 && share < 0.0005 { "<0.1%".to_owned() } else { format!("{:.1}%", share * 100.0) }
 }

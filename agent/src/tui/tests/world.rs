@@ -17,7 +17,7 @@ use crate::{
     kernel::{Attempt, ProbeState, table::PROBES},
     model::Model,
     report::{
-        build::{Origin, Unseen},
+        build::{Aside, Origin},
         group::Sample,
         host::Host,
     },
@@ -98,7 +98,7 @@ impl World {
         self.model.begin();
         let end = UNIX_EPOCH + Duration::from_nanos(1_800_000_000 * S + self.now_ns);
         let own = Own { cpu_seconds: Some(0.012), cpus: 2 };
-        Frame::new(window, &origin(), Unseen::default(), (end - Duration::from_secs(1), end), own)
+        Frame::new(window, &origin(), Aside::default(), (end - Duration::from_secs(1), end), own)
     }
 
     fn pass(&mut self, mut records: Vec<Record>) {
