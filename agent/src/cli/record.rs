@@ -30,7 +30,7 @@ pub fn run(args: &RecordArgs) -> Result<(), Failure> {
     let mut watch = report::start(&reactor, &args.kernel, &selection, Some(recorder))?;
     eprintln!("watching");
     // Where they cannot be read the recording says so.
-    let _ = watch.read_interest();
+    watch.refresh_interest();
     reactor.tick_every(args.interval.unwrap_or(TICK))?;
     if let Some(duration) = args.duration {
         reactor.deadline_after(duration)?;
@@ -39,6 +39,10 @@ pub fn run(args: &RecordArgs) -> Result<(), Failure> {
         for event in reactor.wait()? {
             match event {
                 Event::Deadline | Event::Signal { .. } => break 'watching,
+                Event::Tick => {
+                    watch.sample()?;
+                    watch.refresh_interest();
+                }
                 other => report::tend(&mut watch, other)?,
             }
             // A full disk does not get emptier by watching on.

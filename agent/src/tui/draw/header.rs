@@ -87,11 +87,14 @@ fn settings(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
     if let Some(share) = frame.own.cpu_seconds.and_then(share) {
         parts.push(format!("agent {share}"));
     }
+    if let Some(share) = frame.own.view_seconds.and_then(share) {
+        parts.push(format!("top {share}"));
+    }
     if let Some(share) = share(frame.head.probe_seconds()) {
         parts.push(format!("probes ~{share} of {} CPUs", frame.own.cpus));
     }
     if let Some(probe) = frame.head.probes.iter().find(|probe| probe.name.starts_with("epoll_")) {
-        parts.push(format!("by {}", probe.backend));
+        parts.push(format!("{} by {}", app.settings.source, probe.backend));
     }
     let arrow = if app.reverse { " reversed" } else { "" };
     let sort = COLUMNS.get(app.settings.sort).map_or("", |column| column.head.header);
