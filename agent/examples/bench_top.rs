@@ -118,7 +118,7 @@ fn drain(terminal: &mut File, time: Duration) -> Result<()> {
 
 /// When the next update is whole.
 fn answer(terminal: &mut File) -> Result<Instant> {
-    let (mut said, mut bytes) = (Vec::new(), vec![0; 1 << 16]);
+    let (mut said, mut bytes) = (Vec::<u8>::new(), vec![0; 1 << 16]);
     while !said.windows(END.len()).any(|window| window == END) {
         ensure!(is_readable(terminal, Duration::from_secs(5)), "top does not answer");
         let count = terminal.read(&mut bytes)?;

@@ -294,7 +294,7 @@ fn the_mouse_chooses_and_sorts_and_is_given_back() {
     pane.shows(&["sort PID reversed"]);
     click(5, head + 2);
     click(5, head + 2);
-    pane.shows(&["Figures of this window"]);
+    pane.shows(&["I/O model", "executable"]);
     pane.text("q");
     pane.is_given_back();
     assert_eq!(mouse().trim(), "0");

@@ -93,8 +93,8 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
     let mut agent = Agent::new(attach()?, selection, grouping, started);
     agent.sample()?;
     if let Some(path) = &args.socket.0 {
-        match feed::Server::bind(path) {
-            Ok(server) => agent.feed(server, &reactor)?,
+        match feed::Server::bind(path, &reactor) {
+            Ok(server) => agent.feed(server),
             Err(why) => say(format_args!(
                 "loopscope: note: no socket for top and report at {}: {why:#}; they attach probes of their own",
                 path.display()

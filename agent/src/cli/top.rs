@@ -46,7 +46,7 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
     Ok(run::run(&mut reactor, feed, app, theme, args.frames)?)
 }
 
-/// Where the windows come from, and how the header calls that.
+/// Where the windows come from, and whose the probes are.
 fn feed(args: &TopArgs, reactor: &Reactor) -> Result<(Feed, String), Failure> {
     if let Some(path) = &args.replay {
         let replay = record::open(path)?;
@@ -58,7 +58,7 @@ fn feed(args: &TopArgs, reactor: &Reactor) -> Result<(Feed, String), Failure> {
     if let Some(remote) = readings::of_agent(&args.readings, &args.kernel) {
         let selection = Selection::of_agent(&args.filters)?;
         reactor.watch_feed(remote.fd())?;
-        let source = format!("read by agent {}", remote.head().pid);
+        let source = format!("agent {}'s", remote.head().pid);
         let filter = Box::new(move |window: &mut _| selection.apply(window));
         return Ok((Feed::Agent(Box::new(Fed::new(remote, filter))), source));
     }
@@ -66,7 +66,7 @@ fn feed(args: &TopArgs, reactor: &Reactor) -> Result<(Feed, String), Failure> {
     let watch = report::start(reactor, &args.kernel, &selection, None)?;
     let origin = report::origin(watch.probes(), selection.notes());
     let filter = Box::new(move |window: &mut _| selection.apply(window));
-    Ok((Feed::Live(Box::new(Live::new(watch, origin, filter))), "own probes".to_owned()))
+    Ok((Feed::Live(Box::new(Live::new(watch, origin, filter))), "own".to_owned()))
 }
 
 /// Prints frames until there were enough, or a signal comes; of a recording all, without waiting.

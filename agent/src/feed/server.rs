@@ -1,14 +1,15 @@
-//! The agent's end: clients in an epoll instance of their own, which the reactor watches as one descriptor.
+//! The agent's end: the socket and its clients, which the reactor watches. Which of them is ready it does not say: they are
+//! few, and all are tried.
 //!
 //! Nothing here waits. What a client can hold is bounded: connections, bytes that wait to be sent to it, bytes of a
 //! request. One that is slow is dropped, and nobody waits for it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fs::{self, DirBuilder, Permissions},
     io::{ErrorKind, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::AsFd,
         unix::{
             fs::{DirBuilderExt, MetadataExt, PermissionsExt},
             net::{UnixListener, UnixStream},
@@ -19,12 +20,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::{
-    event::{Timespec, epoll},
-    net::sockopt::socket_peercred,
-};
+use rustix::net::sockopt::socket_peercred;
 
 use super::{READ, READ_ALL};
+use crate::reactor::Reactor;
 
 /// Views at a time; further ones are refused.
 const CLIENTS: usize = 8;
@@ -32,16 +31,14 @@ const CLIENTS: usize = 8;
 const WAITING: usize = 64 << 20;
 /// Requests that are read at once.
 const REQUESTS: usize = 64;
-/// The listener's user data; clients count from 1.
-const LISTENER: u64 = 0;
+/// Connections that are taken at once; further ones next time.
+const ACCEPTED: usize = 16;
 
 /// The socket and who is connected.
 pub struct Server {
     path: PathBuf,
     listener: UnixListener,
-    epoll: OwnedFd,
-    clients: BTreeMap<u64, Client>,
-    last: u64,
+    clients: Vec<Client>,
 }
 
 /// A view.
@@ -77,20 +74,15 @@ impl Server {
     ///
     /// # Errors
     /// Another agent listens there, others may write to the folder, or it cannot be made.
-    pub fn bind(path: &Path) -> Result<Server> {
+    pub fn bind(path: &Path, reactor: &Reactor) -> Result<Server> {
         prepare(path)?;
         let listener = UnixListener::bind(path).context("cannot listen")?;
+        let server = Server { path: path.to_owned(), listener, clients: Vec::new() };
         // Whoever connects before this is refused by what the kernel says of him.
         fs::set_permissions(path, Permissions::from_mode(0o600)).context("cannot make it private")?;
-        listener.set_nonblocking(true)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
-        Ok(Server { path: path.to_owned(), listener, epoll, clients: BTreeMap::new(), last: LISTENER })
-    }
-
-    /// Readable when [`Server::turn`] has something to do.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        server.listener.set_nonblocking(true)?;
+        reactor.watch_feed(server.listener.as_fd())?;
+        Ok(server)
     }
 
     /// Whether nobody is connected.
@@ -99,95 +91,45 @@ impl Server {
     }
 
     /// Serves everybody who is ready, and says what they want.
-    ///
-    /// # Errors
-    /// epoll_wait fails.
-    pub fn turn(&mut self) -> Result<Wanted> {
-        let mut ready = Vec::with_capacity(CLIENTS + 1);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&Timespec::default()))
-        {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("epoll_wait fails"),
-        }
+    pub fn turn(&mut self, reactor: &Reactor) -> Wanted {
         let mut wanted = Wanted::default();
-        for event in &ready {
-            let (name, flags) = (event.data, event.flags);
-            match name.u64() {
-                LISTENER => wanted.opening |= self.accept(),
-                name => self.serve(name, flags, &mut wanted),
+        self.clients.retain_mut(|client| {
+            client.full = false;
+            client.flush(reactor).is_ok() && client.requests(&mut wanted)
+        });
+        for _ in 0..ACCEPTED {
+            let Ok((stream, _)) = self.listener.accept() else { break };
+            if self.clients.len() < CLIENTS
+                && let Some(client) = Client::admit(stream, reactor)
+            {
+                self.clients.push(client);
+                wanted.opening = true;
             }
         }
-        Ok(wanted)
+        wanted
     }
 
     /// Sends the opening to those who are new.
     pub fn open(&mut self, opening: &Arc<[u8]>) {
-        for client in self.clients.values_mut().filter(|client| !client.opened) {
+        for client in self.clients.iter_mut().filter(|client| !client.opened) {
             client.opened = true;
             client.push(opening);
         }
     }
 
     /// Sends frames to all.
-    pub fn send(&mut self, frames: &[Arc<[u8]>]) {
-        if frames.is_empty() {
-            return;
-        }
-        let mut gone = Vec::new();
-        for (name, client) in self.clients.iter_mut().filter(|(_, client)| client.opened) {
-            frames.iter().for_each(|frame| client.push(frame));
-            if client.waiting > WAITING || client.flush(&self.epoll, *name).is_err() {
-                gone.push(*name);
+    pub fn send(&mut self, frames: &[Arc<[u8]>], reactor: &Reactor) {
+        self.clients.retain_mut(|client| {
+            if client.opened {
+                frames.iter().for_each(|frame| client.push(frame));
             }
-        }
-        gone.iter().for_each(|name| drop(self.clients.remove(name)));
+            client.waiting <= WAITING && client.flush(reactor).is_ok()
+        });
     }
 
     /// Ends all connections: what they would get now would be wrong.
     pub fn drop_all(&mut self) {
         self.clients.clear();
-    }
-
-    /// Takes a connection; whether its client may have what is here.
-    fn accept(&mut self) -> bool {
-        let Ok((stream, _)) = self.listener.accept() else { return false };
-        let own = rustix::process::geteuid();
-        let may = socket_peercred(&stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid == own);
-        if !may || self.clients.len() >= CLIENTS || stream.set_nonblocking(true).is_err() {
-            return false;
-        }
-        self.last += 1;
-        let data = epoll::EventData::new_u64(self.last);
-        if epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN).is_err() {
-            return false;
-        }
-        let client = Client {
-            stream,
-            queue: VecDeque::new(),
-            sent: 0,
-            waiting: 0,
-            opened: false,
-            full: false,
-            armed: false,
-        };
-        self.clients.insert(self.last, client);
-        true
-    }
-
-    /// Reads what a client asks for, and sends what there is room for.
-    fn serve(&mut self, name: u64, flags: epoll::EventFlags, wanted: &mut Wanted) {
-        let Some(client) = self.clients.get_mut(&name) else { return };
-        let mut stays = true;
-        if flags.contains(epoll::EventFlags::OUT) {
-            client.full = false;
-            stays = client.flush(&self.epoll, name).is_ok();
-        }
-        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-            stays &= client.requests(wanted);
-        }
-        if !stays {
-            self.clients.remove(&name);
-        }
     }
 }
 
@@ -198,13 +140,32 @@ impl Drop for Server {
 }
 
 impl Client {
+    /// Takes a connection, if its other end may have what is here: root, or the agent's own user.
+    fn admit(stream: UnixStream, reactor: &Reactor) -> Option<Client> {
+        let peer = socket_peercred(&stream).ok()?;
+        if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
+            return None;
+        }
+        stream.set_nonblocking(true).ok()?;
+        reactor.watch_feed(stream.as_fd()).ok()?;
+        Some(Client {
+            stream,
+            queue: VecDeque::new(),
+            sent: 0,
+            waiting: 0,
+            opened: false,
+            full: false,
+            armed: false,
+        })
+    }
+
     fn push(&mut self, frame: &Arc<[u8]>) {
         self.waiting += frame.len();
         self.queue.push_back(Arc::clone(frame));
     }
 
     /// Sends as much as the kernel takes; the rest when it says that there is room.
-    fn flush(&mut self, epoll: &OwnedFd, name: u64) -> Result<()> {
+    fn flush(&mut self, reactor: &Reactor) -> Result<()> {
         while let Some(front) = self.queue.front()
             && !self.full
         {
@@ -224,9 +185,7 @@ impl Client {
             }
         }
         if self.full != self.armed {
-            let out = if self.full { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
-            let data = epoll::EventData::new_u64(name);
-            epoll::modify(epoll, &self.stream, data, epoll::EventFlags::IN | out)?;
+            reactor.watch_feed_room(self.stream.as_fd(), self.full)?;
             self.armed = self.full;
         }
         Ok(())

@@ -16,7 +16,10 @@ use loopscope_probe::{Counters, Head as RecordHead, kind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::{Recorder, format};
+use crate::{
+    reactor::Reactor,
+    store::{Recorder, format},
+};
 
 /// A folder of its own, private as the agent's; removed with the value.
 struct Scratch(PathBuf);
@@ -62,9 +65,9 @@ fn opening_and_pass() -> (Arc<[u8]>, Vec<Arc<[u8]>>) {
 }
 
 /// Serves until a client wants something.
-fn wanted(server: &mut Server) -> Wanted {
+fn wanted(server: &mut Server, reactor: &Reactor) -> Wanted {
     loop {
-        let wanted = server.turn().unwrap();
+        let wanted = server.turn(reactor);
         if wanted != Wanted::default() {
             return wanted;
         }
@@ -75,14 +78,15 @@ fn wanted(server: &mut Server) -> Wanted {
 #[test]
 fn a_view_gets_a_pass_when_it_asks_and_hears_of_the_end() {
     let scratch = Scratch::new("pass");
-    let mut server = Server::bind(&scratch.socket()).unwrap();
+    let reactor = Reactor::new().unwrap();
+    let mut server = Server::bind(&scratch.socket(), &reactor).unwrap();
     assert_eq!(fs::metadata(&scratch.0).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(scratch.socket()).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(Server::bind(&scratch.socket()).err().unwrap().to_string().contains("another agent"));
+    assert!(Server::bind(&scratch.socket(), &reactor).err().unwrap().to_string().contains("another agent"));
     // The one that looked whether somebody listens was let in, and has gone.
-    assert!(wanted(&mut server).opening);
+    assert!(wanted(&mut server, &reactor).opening);
     while !server.is_empty() {
-        server.turn().unwrap();
+        server.turn(&reactor);
     }
     let path = scratch.socket();
     let view = thread::spawn(move || {
@@ -98,19 +102,19 @@ fn a_view_gets_a_pass_when_it_asks_and_hears_of_the_end() {
             }
         }
     });
-    while !wanted(&mut server).opening {}
+    while !wanted(&mut server, &reactor).opening {}
     let mut recorder = Recorder::feed();
     recorder.probes(&[], false);
     recorder.fetch();
     server.open(&recorder.opening(false).unwrap());
     recorder.pass(&pass(5));
     recorder.commit(0);
-    server.send(&recorder.fetch());
-    assert_eq!(wanted(&mut server), Wanted { reading: true, ..Wanted::default() });
+    server.send(&recorder.fetch(), &reactor);
+    assert_eq!(wanted(&mut server, &reactor), Wanted { reading: true, ..Wanted::default() });
     recorder.pass(&pass(9));
     recorder.commit(0);
-    server.send(&recorder.fetch());
-    assert_eq!(wanted(&mut server), Wanted { reading: true, interest: true, ..Wanted::default() });
+    server.send(&recorder.fetch(), &reactor);
+    assert_eq!(wanted(&mut server, &reactor), Wanted { reading: true, interest: true, ..Wanted::default() });
     drop(server);
     let said = view.join().unwrap();
     assert!(said.contains("has ended") && said.contains("--standalone"), "{said}");
@@ -121,21 +125,23 @@ fn a_view_gets_a_pass_when_it_asks_and_hears_of_the_end() {
 #[test]
 fn what_a_killed_agent_left_is_replaced_and_a_folder_of_others_is_refused() {
     let scratch = Scratch::new("left");
+    let reactor = Reactor::new().unwrap();
     fs::create_dir(&scratch.0).unwrap();
     drop(UnixListener::bind(scratch.socket()).unwrap());
     assert!(scratch.socket().exists());
     assert!(Remote::connect(&scratch.socket()).unwrap().is_none());
-    drop(Server::bind(&scratch.socket()).unwrap());
+    drop(Server::bind(&scratch.socket(), &reactor).unwrap());
     fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o777)).unwrap();
-    let why = Server::bind(&scratch.socket()).err().unwrap().to_string();
+    let why = Server::bind(&scratch.socket(), &reactor).err().unwrap().to_string();
     assert!(why.contains("others may write"), "{why}");
 }
 
 #[test]
 fn who_says_nonsense_reads_nothing_or_comes_too_many_is_dropped_and_costs_nobody_else() {
     let scratch = Scratch::new("bounds");
-    let mut server = Server::bind(&scratch.socket()).unwrap();
-    let turns = |server: &mut Server| (0..50).for_each(|_| drop(server.turn().unwrap()));
+    let reactor = Reactor::new().unwrap();
+    let mut server = Server::bind(&scratch.socket(), &reactor).unwrap();
+    let turns = |server: &mut Server| (0..50).for_each(|_| _ = server.turn(&reactor));
     let mut clients: Vec<UnixStream> =
         (0..12).map(|_| UnixStream::connect(scratch.socket()).unwrap()).collect();
     turns(&mut server);
@@ -162,7 +168,7 @@ fn who_says_nonsense_reads_nothing_or_comes_too_many_is_dropped_and_costs_nobody
     clients[1].set_nonblocking(true).unwrap();
     let (mut read, mut piece) = (0, vec![0; 1 << 20]);
     for _ in 0..20 {
-        server.send(&[Arc::clone(&frame)]);
+        server.send(&[Arc::clone(&frame)], &reactor);
         for _ in 0..2000 {
             turns(&mut server);
             match clients[1].read(&mut piece) {

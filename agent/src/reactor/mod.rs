@@ -191,6 +191,16 @@ impl Reactor {
         self.add(feed, Source::Feed)
     }
 
+    /// Whether [`Event::Feed`] comes also as long as there is room to write to one of those.
+    ///
+    /// # Errors
+    /// epoll_ctl refuses it.
+    pub fn watch_feed_room(&self, feed: BorrowedFd<'_>, room: bool) -> Result<()> {
+        let out = if room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        let data = epoll::EventData::new_u64(Source::Feed as u64);
+        epoll::modify(&self.epoll, feed, data, epoll::EventFlags::IN | out).context("cannot watch a socket")
+    }
+
     /// Takes these signals too as [`Event::Signal`], instead of what they would do by themselves.
     ///
     /// # Errors
@@ -233,7 +243,9 @@ impl Reactor {
         for entry in &ready {
             let data = entry.data;
             if let Some(source) = usize::try_from(data.u64()).ok().and_then(|i| Source::ALL.get(i)) {
-                events.extend(self.take(*source)?);
+                let event = self.take(*source)?;
+                // Several descriptors may mean the same.
+                events.extend(event.filter(|event| !events.contains(event)));
             }
         }
         Ok(events)

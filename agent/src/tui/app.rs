@@ -100,7 +100,7 @@ pub struct Settings {
     pub grouping: Grouping,
     /// Whether a recording is replayed.
     pub replay: bool,
-    /// Where the windows come from.
+    /// Whose the probes are, as the header calls them.
     pub source: String,
 }
 

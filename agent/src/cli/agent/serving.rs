@@ -64,21 +64,16 @@ impl Agent {
     }
 
     /// Lets views on this host take their readings from here.
-    ///
-    /// # Errors
-    /// The reactor cannot watch the socket.
-    pub fn feed(&mut self, server: feed::Server, reactor: &Reactor) -> Result<()> {
-        reactor.watch_feed(server.fd())?;
+    pub fn feed(&mut self, server: feed::Server) {
         self.feed = Some(server);
-        Ok(())
     }
 
     /// Does what views ask for.
-    fn serve_views(&mut self) -> Result<()> {
+    fn serve_views(&mut self, reactor: &Reactor) -> Result<()> {
         // What was read before somebody came is not for him: it is no key reading.
-        self.flush_views();
+        self.flush_views(reactor);
         let Some(server) = &mut self.feed else { return Ok(()) };
-        let wanted = server.turn()?;
+        let wanted = server.turn(reactor);
         if wanted.opening {
             match self.watch.open_feed(!self.selection.watched.is_everything()) {
                 Some(opening) => server.open(&opening),
@@ -100,9 +95,9 @@ impl Agent {
     }
 
     /// Hands on what was read. Without a view nothing is kept.
-    fn flush_views(&mut self) {
+    fn flush_views(&mut self, reactor: &Reactor) {
         let (Some(server), Some(recorder)) = (&mut self.feed, self.watch.recorder().as_mut()) else { return };
-        server.send(&recorder.fetch());
+        server.send(&recorder.fetch(), reactor);
         if server.is_empty() {
             *self.watch.recorder() = None;
         }
@@ -148,7 +143,7 @@ impl Agent {
                         watchdog.map_or(Ok(()), |every| reactor.deadline_after(every))?;
                     }
                     Event::Feed => {
-                        if let Err(error) = self.serve_views() {
+                        if let Err(error) = self.serve_views(reactor) {
                             say(format_args!("loopscope: error: views cannot be served: {error:#}"));
                             self.feed.iter_mut().for_each(feed::Server::drop_all);
                         }
@@ -156,7 +151,7 @@ impl Agent {
                     Event::Child | Event::Input => {}
                 }
             }
-            self.flush_views();
+            self.flush_views(reactor);
         }
     }
 

@@ -91,10 +91,10 @@ fn settings(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
         parts.push(format!("top {share}"));
     }
     if let Some(share) = share(frame.head.probe_seconds()) {
-        parts.push(format!("probes ~{share} of {} CPUs", frame.own.cpus));
+        parts.push(format!("{} probes ~{share} of {} CPUs", app.settings.source, frame.own.cpus));
     }
     if let Some(probe) = frame.head.probes.iter().find(|probe| probe.name.starts_with("epoll_")) {
-        parts.push(format!("{} by {}", app.settings.source, probe.backend));
+        parts.push(format!("by {}", probe.backend));
     }
     let arrow = if app.reverse { " reversed" } else { "" };
     let sort = COLUMNS.get(app.settings.sort).map_or("", |column| column.head.header);

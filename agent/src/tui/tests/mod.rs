@@ -25,7 +25,7 @@ fn app() -> App {
         sort: UTIL,
         grouping: Grouping::Thread,
         replay: false,
-        source: "own probes".to_owned(),
+        source: "own".to_owned(),
     })
 }
 
