@@ -48,7 +48,9 @@ fn main() -> Result<()> {
     workload.args([loops, rate]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut workload = Running(workload.spawn().context("cannot start bench_loops")?);
     let mut ready = String::new();
-    BufReader::new(workload.0.stdout.take().context("no output")?).read_line(&mut ready)?;
+    // It stays open: bench_loops prints once more at its end.
+    let mut output = BufReader::new(workload.0.stdout.take().context("no output")?);
+    output.read_line(&mut ready)?;
     ensure!(ready == "ready\n", "bench_loops says {ready:?}");
     let mut start = workload.0.stdin.take().context("no input")?;
     start.write_all(b"\n")?;
@@ -82,7 +84,7 @@ fn main() -> Result<()> {
             "cpu_of_a_core": spent / elapsed, "peak_mb": peak_mb(pid)?, "resident_mb": memory(pid, "VmRSS:")?,
         })
     );
-    drop(start);
+    drop((start, output));
     Ok(())
 }
 

@@ -161,7 +161,12 @@ impl Watch {
     /// As [`Watch::read_interest`], for views that go on: where the last time was long enough ago. That they cannot be
     /// read says [`Watch::interest_error`].
     pub fn refresh_interest(&mut self) {
-        if self.interest_at.is_none_or(|at| at.elapsed() >= INTEREST) {
+        self.refresh_interest_after(INTEREST);
+    }
+
+    /// As [`Watch::refresh_interest`], where the last time is that long ago.
+    pub fn refresh_interest_after(&mut self, time: Duration) {
+        if self.interest_at.is_none_or(|at| at.elapsed() >= time) {
             let _ = self.read_interest();
             self.interest_at = Some(Instant::now());
         }
