@@ -22,6 +22,8 @@ use serde_json::json;
 
 /// Between two keys: no divisor of top's interval.
 const PAUSE: Duration = Duration::from_millis(137);
+/// How long top may be silent: on a machine that others use, a start takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How a synchronised update ends.
 const END: &[u8] = b"\x1b[?2026l";
 /// For how long top runs before the first key: it has all loops by then.
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
     top.arg("top").args(rest).stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     let top = Running(top.env("TERM", "xterm-256color").spawn().context("cannot start top")?);
     let pid = top.0.id();
+    answer(&mut terminal)?;
     drain(&mut terminal, WARM)?;
     let (before, from) = (cpu_seconds(pid)?, Instant::now());
     let mut answers = Vec::new();
@@ -122,7 +125,7 @@ fn drain(terminal: &mut File, time: Duration) -> Result<()> {
 fn answer(terminal: &mut File) -> Result<Instant> {
     let (mut said, mut bytes) = (Vec::<u8>::new(), vec![0; 1 << 16]);
     while !said.windows(END.len()).any(|window| window == END) {
-        ensure!(is_readable(terminal, Duration::from_secs(5)), "top does not answer");
+        ensure!(is_readable(terminal, PATIENCE), "top does not answer");
         let count = terminal.read(&mut bytes)?;
         said.extend(bytes.iter().take(count));
     }
