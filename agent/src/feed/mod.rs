@@ -2,7 +2,7 @@
 //!
 //! A unix socket that only the agent's own user and root may use. Who connects gets a recording, from a key reading on:
 //! the same bytes that `record` writes ([`crate::store`]), through the same decoder and model. It says one byte for each
-//! reading that it wants ([`READ`], [`READ_ALL`]); what others ask for comes to all, since a reading is stored as its
+//! reading that it wants (`READ`, `READ_ALL`); what others ask for comes to all, since a reading is stored as its
 //! difference from the one before.
 
 mod client;
