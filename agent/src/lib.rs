@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod decode;
 pub mod export;
+pub mod feed;
 pub mod identity;
 pub mod inspect;
 pub mod kernel;

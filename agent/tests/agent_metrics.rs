@@ -264,7 +264,7 @@ fn the_metrics_are_as_promtool_wants_them() {
 #[test]
 fn an_address_that_cannot_be_had_ends_it_before_anything_is_attached() {
     let run = |listen: &str| {
-        let output = agent(&["agent", "--listen", listen]).output().unwrap();
+        let output = agent(&["agent", "--listen", listen, "--socket", "none"]).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, said) = run("localhost");

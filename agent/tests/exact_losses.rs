@@ -242,7 +242,7 @@ fn an_exporter_changes_no_map_while_it_is_scraped() {
     if !require_bpf() {
         return;
     }
-    let mut command = common::agent(&["agent", "--listen", "127.0.0.1:0"]);
+    let mut command = common::agent(&["agent", "--listen", "127.0.0.1:0", "--socket", "none"]);
     if let Some(backend) = std::env::var_os("LOOPSCOPE_TEST_BACKEND") {
         command.arg("--backend").arg(backend);
     }

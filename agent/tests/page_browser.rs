@@ -185,7 +185,7 @@ struct Agent {
 impl Agent {
     fn start(address: &str) -> Agent {
         let own = std::process::id().to_string();
-        let mut command = agent(&["agent", "--listen", address, "--pid", &own]);
+        let mut command = agent(&["agent", "--listen", address, "--socket", "none", "--pid", &own]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let first = lines.next().unwrap();

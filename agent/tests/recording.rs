@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Workload, agent, cannot_run, require_bpf, until};
+use common::{Workload, agent, cannot_run, place_in_a_frame, require_bpf, until};
 use serde_json::Value;
 
 struct Folder(PathBuf);
@@ -197,6 +197,8 @@ fn what_cannot_be_replayed_is_one_line_and_bad_input() {
     let missing = folder.file("missing");
     for args in [
         &["report", "--replay", &file][..],
+        &["inspect", "1", "--replay", &file],
+        &["compare", &file, &missing],
         &["report", "--replay", &missing],
         &["top", "-b", "--replay", &file],
         &["top", "--replay", &missing],
@@ -209,4 +211,94 @@ fn what_cannot_be_replayed_is_one_line_and_bad_input() {
         assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
         assert!(output.stdout.is_empty());
     }
+}
+
+/// A good recording, and what may have become of it.
+#[test]
+fn every_command_that_replays_refuses_what_is_damaged_in_one_line() {
+    let folder = Folder::new("damaged");
+    let good = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/v1.loopscope")).unwrap();
+    let changed = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x55;
+        bytes
+    };
+    let mut newer = good.clone();
+    newer[8] = 99;
+    let middle = place_in_a_frame(&good);
+    for (name, bytes, why) in [
+        ("empty", Vec::new(), "is empty"),
+        ("short", good[..15].to_vec(), "ends within"),
+        ("head", changed(40), "head is damaged"),
+        ("newer", newer, "format version 99"),
+        ("foreign", b"PK\x03\x04".to_vec(), "no recording"),
+        ("middle", changed(middle), "damaged at byte"),
+    ] {
+        let file = folder.file(name);
+        fs::write(&file, bytes).unwrap();
+        for args in [
+            &["report", "--replay", &file][..],
+            &["top", "-b", "--replay", &file],
+            &["inspect", "1", "--replay", &file],
+            &["compare", &file, &file],
+        ] {
+            let output = agent(args).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+            assert!(said.lines().count() == 1 && said.contains(name), "{args:?}: {said}");
+            // compare takes documents too, and so may say that it is neither.
+            assert!(said.contains(why) || args[0] == "compare", "{args:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn shared_listeners_and_interest_sets_are_in_a_recording() {
+    if !require_bpf() {
+        return;
+    }
+    let folder = Folder::new("shared");
+    let file = folder.file("a.loopscope");
+    let mut workload = Workload::start("inspected-shared 2");
+    let made = workload.said();
+    let address = made["address"].as_str().unwrap();
+    let args = ["report", "--record", &file, "--duration", "3s", "--format", "json"];
+    let live = agent(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("something is recorded", || fs::metadata(&file).is_ok_and(|meta| meta.len() > 4096));
+    workload.tell();
+    workload.said();
+    let live = live.wait_with_output().unwrap();
+    let replayed = run(&["report", "--replay", &file, "--format", "json"]);
+    assert!(live.stdout == replayed.stdout, "{}\n\n{}", text(&live.stdout), text(&replayed.stdout));
+    let report: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    let shares = |report: &Value| -> Vec<f64> {
+        let instances = report["instances"].as_array().unwrap().iter();
+        let listeners = instances.flat_map(|row| row["listeners"].as_array().cloned().unwrap_or_default());
+        let ours = listeners.filter(|row| row["listener"] == address);
+        ours.filter_map(|row| row["events_share"].as_f64()).collect()
+    };
+    // One took one connection, the other two.
+    let mut of_each = shares(&report);
+    of_each.sort_by(f64::total_cmp);
+    assert_eq!(of_each, [1.0 / 3.0, 2.0 / 3.0], "{report}");
+    let child = made["children"][0].to_string();
+    let shown = run(&["inspect", &child, "--replay", &file]);
+    for wanted in [address, "1 other", "WATCHED", "in,exclusive", "a recording has no descriptors"] {
+        assert!(text(&shown.stdout).contains(wanted), "{wanted} in\n{}", text(&shown.stdout));
+    }
+    let document: Value =
+        serde_json::from_slice(&run(&["inspect", &child, "--replay", &file, "--format", "json"]).stdout)
+            .unwrap();
+    assert_eq!(document["fds"].as_array().unwrap().len(), 1, "{document}");
+    assert_eq!((&document["fds"][0]["events"], &document["fds"][0]["kind"]), (&Value::Null, &Value::Null));
+    assert_eq!(document["process"]["open_fds"], Value::Null);
+    let nobody = agent(&["inspect", "4194304", "--replay", &file]).output().unwrap();
+    assert_eq!((nobody.status.code(), text(&nobody.stderr).lines().count()), (Some(2), 1));
+    // Redacted, the address is a token, and the shares are what they were.
+    let redacted = folder.file("redacted.loopscope");
+    run(&["record", "-o", &redacted, "--redact", "--duration", "500ms"]);
+    let redacted = run(&["report", "--replay", &redacted, "--format", "json"]);
+    let said = text(&redacted.stdout);
+    assert!(!said.contains(address) && said.contains("\"listener\":\"x"), "{said}");
+    workload.kill();
 }

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use common::{Workload, cannot_run, require_bpf, until};
+use common::{Workload, cannot_run, place_in_a_frame, require_bpf, until};
 
 /// A shell in a terminal.
 struct Pane {
@@ -107,7 +107,7 @@ fn require_tmux() -> bool {
 }
 
 fn top(args: &str) -> String {
-    format!("{} top {args}", env!("CARGO_BIN_EXE_loopscope"))
+    format!("{} top --socket none {args}", env!("CARGO_BIN_EXE_loopscope"))
 }
 
 /// The row of a process, as words.
@@ -266,5 +266,67 @@ fn a_recording_is_played_paused_stepped_and_sought() {
     pane.keys(&["Left"]);
     until("it is no more at its end", || !pane.screen().contains(" end"));
     pane.text("q");
+    pane.is_given_back();
+}
+
+#[test]
+fn the_mouse_chooses_and_sorts_and_is_given_back() {
+    if !require_tmux() {
+        return;
+    }
+    let pane = Pane::start("mouse", 120, 30);
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/v1.loopscope");
+    let mouse =
+        || String::from_utf8(pane.tmux(&["display-message", "-p", "#{mouse_any_flag}"]).stdout).unwrap();
+    assert_eq!(mouse().trim(), "0");
+    pane.run(&top(&format!("--replay {demo}")));
+    pane.keys(&["Space"]);
+    let screen = pane.shows(&["nginx", "paused"]);
+    assert_eq!(mouse().trim(), "1");
+    let head = screen.lines().position(|line| line.contains("BUSY p99")).unwrap();
+    let column = screen.lines().nth(head).unwrap().find("PID").unwrap();
+    // As a terminal reports it: from 1 on, pressed and let go.
+    let click =
+        |x: usize, y: usize| pane.text(&format!("\x1b[<0;{};{}M\x1b[<0;{};{}m", x + 1, y + 1, x + 1, y + 1));
+    click(column, head);
+    pane.shows(&["sort PID"]);
+    click(column, head);
+    pane.shows(&["sort PID reversed"]);
+    click(5, head + 2);
+    click(5, head + 2);
+    pane.shows(&["I/O model", "executable"]);
+    pane.text("q");
+    pane.is_given_back();
+    assert_eq!(mouse().trim(), "0");
+}
+
+/// Takes a terminal over and panics; run by the next test, in a terminal.
+#[test]
+#[ignore = "it is no claim of its own"]
+fn taken_over_and_panicking() {
+    let _terminal = loopscope::tui::terminal::Terminal::take().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    panic!("as a mistake in top would");
+}
+
+#[test]
+fn a_panic_and_an_error_give_the_terminal_back_and_are_readable() {
+    if !require_tmux() {
+        return;
+    }
+    let pane = Pane::start("panic", 100, 30);
+    let own = std::env::current_exe().unwrap();
+    pane.run(&format!("{} --ignored --exact taken_over_and_panicking --nocapture", own.display()));
+    until("the terminal is taken over", || pane.is_taken());
+    pane.shows(&["as a mistake in top would", "ready>"]);
+    pane.is_given_back();
+    // A recording that is damaged later on: an error while the screen is top's.
+    let demo = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/v1.loopscope")).unwrap();
+    let mut damaged = demo.clone();
+    damaged[place_in_a_frame(&demo)] ^= 0x55;
+    let file = pane.folder.join("damaged.loopscope");
+    fs::write(&file, damaged).unwrap();
+    pane.run(&top(&format!("--replay {} --speed 64; echo code $?", file.display())));
+    pane.shows(&["is damaged at byte", "code "]);
     pane.is_given_back();
 }

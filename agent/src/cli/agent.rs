@@ -23,6 +23,7 @@ use crate::{
         server::{self, Limits, Server},
         web::Web,
     },
+    feed,
     reactor::{Reactor, Watch},
 };
 use once::Target;
@@ -35,8 +36,9 @@ const ONCE: Duration = Duration::from_secs(10);
 type Fixed = (&'static str, fn(&AgentArgs) -> String);
 
 /// What a running agent keeps until it is started anew.
-const FIXED: [Fixed; 10] = [
+const FIXED: [Fixed; 11] = [
     ("native-histograms", |args| args.native_histograms.to_string()),
+    ("socket", |args| format!("{:?}", args.socket)),
     ("listen", |args| format!("{:?}", args.listen)),
     ("web.max-requests", |args| args.max_requests.to_string()),
     ("group-by", |args| format!("{:?}", args.series.group_by)),
@@ -91,6 +93,15 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
     let server = listen(&args, client, web)?;
     let mut agent = Agent::new(attach()?, selection, grouping, started);
     agent.sample()?;
+    if let Some(path) = &args.socket.0 {
+        match feed::Server::bind(path, &reactor) {
+            Ok(server) => agent.feed(server),
+            Err(why) => say(format_args!(
+                "loopscope: note: no socket for top and report at {}: {why:#}; they attach probes of their own",
+                path.display()
+            )),
+        }
+    }
     exchange.set_ready(true);
     agent.announce();
     service::ready();

@@ -5,11 +5,12 @@
 
 use std::{
     fs,
+    path::Path,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
 
-use super::{Failure, InspectArgs, output, report};
+use super::{Failure, Filters, InspectArgs, output, record, report, select::Selection};
 use crate::{
     identity::Processes,
     inspect::{
@@ -24,6 +25,7 @@ use crate::{
         Format,
         build::{Aside, report as document},
     },
+    store::Step,
 };
 
 /// How long to watch where nothing else is asked for.
@@ -36,6 +38,9 @@ const TOP: u32 = 20;
 /// # Errors
 /// No such process (2); not allowed, refused by the kernel, or the output failed (1).
 pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
+    if let Some(path) = &args.replay {
+        return replay(args, path);
+    }
     check(args.pid)?;
     let exe = Processes::default().get(args.pid).exe.clone();
     let before = build::process(args.pid, exe);
@@ -59,6 +64,57 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
     let inspection = seen.inspection(&mut watch, top);
     output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a recording does not have, and an inspection of a live process does.
+const NOT_RECORDED: &str = "a recording has no descriptors: what they are, their limits and which of them delivered the \
+                            events is not known";
+
+/// What a recording has of a process: its loops over the whole time, and the interest sets that were read last.
+fn replay(args: &InspectArgs, path: &Path) -> Result<ExitCode, Failure> {
+    let mut replay = record::open(path)?;
+    let selection = Selection::of_recording(&Filters::default(), &replay.head().filtered)?;
+    while replay.step().map_err(|error| record::unreadable(path, &error))? != Step::End {}
+    let mut window = replay.window();
+    selection.apply(&mut window);
+    let watches = build::watches(&window.instances);
+    build::only(&mut window, args.pid);
+    if window.loops.is_empty() && window.instances.is_empty() {
+        let file = path.display();
+        return Err(Failure::bad_input(format!(
+            "{}: no such process in {file}; `loopscope report --replay {file}` shows which there are",
+            args.pid
+        )));
+    }
+    let mut fds: Vec<FdRow> = Vec::new();
+    for instance in &window.instances {
+        let entries = replay.entries(instance);
+        fds.extend(Descriptors::recorded(args.pid).rows(instance, &entries).0);
+    }
+    fds.sort_by(FdRow::by_events);
+    let top = args.top.or((args.format == Format::Table).then_some(TOP));
+    let fds_left_out = cut(&mut fds, top);
+    let users = build::users(&window.instances, &watches, None);
+    let mut origin = replay.origin();
+    origin.notes.push(NOT_RECORDED.to_owned());
+    let aside = Aside {
+        missed: replay.missed(),
+        damaged: replay.damaged(),
+        interest: replay.no_interest(),
+        costs: replay.costs(),
+    };
+    let process = build::recorded_process(&window, args.pid);
+    let report = document(&window, &origin, aside, replay.started_at());
+    let inspection = Inspection { report, process, users, delivered: Vec::new(), fds, fds_left_out };
+    output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves the first `top` rows; how many more there were.
+fn cut(fds: &mut Vec<FdRow>, top: Option<u32>) -> u64 {
+    let total = fds.len();
+    fds.truncate(top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX)));
+    (total - fds.len()) as u64
 }
 
 /// Whether that is a process.
@@ -103,16 +159,14 @@ impl Seen {
             delivered.extend(row);
         }
         fds.sort_by(FdRow::by_events);
-        let total = fds.len();
-        fds.truncate(top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX)));
+        let fds_left_out = cut(&mut fds, top);
         let origin = report::origin(watch.probes(), self.notes);
         // Looking counts up makes the kernel skip runs of probes, but not in the window.
         let aside = Aside { missed, damaged: watch.damaged(), interest: None, costs: watch.costs() };
         let report = document(&window, &origin, aside, self.started_at);
         let now = build::process(pid, self.process.exe.clone());
         let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };
-        let users = build::users(&window.instances, &watches);
-        let fds_left_out = (total - fds.len()) as u64;
+        let users = build::users(&window.instances, &watches, build::max_user_watches());
         Inspection { report, process, users, delivered, fds, fds_left_out }
     }
 

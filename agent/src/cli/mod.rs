@@ -15,6 +15,7 @@ pub mod failure;
 pub mod generate;
 pub mod inspect;
 pub mod output;
+mod readings;
 pub mod record;
 pub mod report;
 mod select;

@@ -9,8 +9,9 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Backend, Failure, Kernel, ReportArgs, child, output, record, select::Selection};
+use super::{Backend, Failure, Kernel, ReportArgs, child, output, readings, record, select::Selection};
 use crate::{
+    feed::{PATIENCE, Remote},
     kernel::{Options, ProbeState, Watched, Ways, btf::BtfError, facts},
     reactor::{Event, Reactor, Watch},
     report::{
@@ -37,6 +38,10 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     if let Some(path) = &args.replay {
         return replay(args, path);
     }
+    let may_ask = args.command.is_empty() && args.record.is_none();
+    if may_ask && let Some(remote) = readings::of_agent(&args.readings, &args.kernel) {
+        return of_agent(args, remote);
+    }
     let mut selection = Selection::new(&args.filters)?;
     selection.watched.descendants = !args.command.is_empty();
     let recorder = match &args.record {
@@ -58,6 +63,53 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let width = terminal_width();
     output::write(|out| report::write(&report, args.format, width, out))?;
     recorded.map(|_| if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::from(code) })
+}
+
+/// The report, from the readings of a running agent.
+fn of_agent(args: &ReportArgs, mut remote: Remote) -> Result<ExitCode, Failure> {
+    let selection = Selection::of_agent(&args.filters)?;
+    let reactor = Reactor::new()?;
+    reactor.watch_feed(remote.fd())?;
+    let duration = args.duration.unwrap_or(DURATION);
+    reactor.deadline_after(duration)?;
+    let progress = progress(duration);
+    until(&reactor, &mut remote, |event, _| matches!(event, Event::Deadline | Event::Signal { .. }))?;
+    // Now, and not when it was asked last.
+    remote.ask(true)?;
+    reactor.deadline_after(PATIENCE)?;
+    until(&reactor, &mut remote, |event, has_come| has_come || event == Event::Deadline)?;
+    if let Some(bar) = progress {
+        bar.finish_and_clear();
+    }
+    let mut window = remote.follower.window();
+    selection.apply(&mut window);
+    let aside = Aside {
+        missed: remote.follower.missed(),
+        damaged: remote.follower.damaged,
+        interest: remote.follower.no_interest.clone(),
+        costs: remote.follower.costs(),
+    };
+    let mut origin = remote.origin();
+    origin.notes.push(readings::note(&remote));
+    let report = build::report(&window, &origin, aside, remote.follower.started_at);
+    output::write(|out| report::write(&report, args.format, terminal_width(), out))?;
+    Ok(if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Takes in what the agent says until an event ends it; the second argument says that what was asked for has come.
+fn until(
+    reactor: &Reactor,
+    remote: &mut Remote,
+    mut ends: impl FnMut(Event, bool) -> bool,
+) -> Result<(), Failure> {
+    loop {
+        for event in reactor.wait()? {
+            let has_come = event == Event::Feed && remote.take()?;
+            if ends(event, has_come) {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Loads and attaches; a main job that cannot be done is an error.
@@ -179,6 +231,7 @@ pub fn tend(watch: &mut Watch, event: Event) -> Result<(), Failure> {
         | Event::Child
         | Event::Deadline
         | Event::Input
+        | Event::Feed
         | Event::Signal { .. }
         | Event::Hangup => {}
     }

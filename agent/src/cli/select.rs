@@ -78,6 +78,18 @@ impl Selection {
         Ok(Selection { watched, paths, ..Selection::named(filters)? })
     }
 
+    /// Filters for the readings of an agent that sees everything.
+    ///
+    /// # Errors
+    /// As [`Selection::new`].
+    pub fn of_agent(filters: &Filters) -> Result<Selection, Failure> {
+        let checked = Selection::new(filters)?;
+        let mounts = Mounts::read(&fs::read_to_string("/proc/self/mounts").unwrap_or_default());
+        let paths: Result<Vec<String>, Failure> =
+            filters.cgroups.iter().map(|path| Ok(mounts.find(path)?.0)).collect();
+        Ok(Selection { paths: paths?, pids: filters.pids.clone(), watched: Watched::default(), ..checked })
+    }
+
     /// Filters for a recording: those of the recording, and more. Nothing is asked of this host.
     ///
     /// # Errors

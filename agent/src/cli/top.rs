@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, ProbeLog, TopArgs, output, record, report, select::Selection};
+use super::{Failure, ProbeLog, TopArgs, output, readings, record, report, select::Selection};
 use crate::{
     reactor::{Event, Reactor},
     report::Format,
@@ -12,7 +12,7 @@ use crate::{
         frame::Frame,
         player::Player,
         run::{self, Feed},
-        source::Live,
+        source::{Fed, Live},
         theme::Theme,
     },
 };
@@ -29,13 +29,14 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
         return Err(Failure::bad_input("--probe-log would be drawn over; use it with --batch"));
     }
     let mut reactor = Reactor::new()?;
+    let (feed, source) = feed(args, &reactor)?;
     let settings = Settings {
         interval: args.interval.unwrap_or(INTERVAL),
         sort: args.sort,
         grouping: args.group,
         replay: args.replay.is_some(),
+        source,
     };
-    let feed = feed(args, &reactor)?;
     let app = App::new(settings);
     if args.batch {
         return print(args, &reactor, feed, app);
@@ -45,19 +46,27 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
     Ok(run::run(&mut reactor, feed, app, theme, args.frames)?)
 }
 
-/// Where the windows come from.
-fn feed(args: &TopArgs, reactor: &Reactor) -> Result<Feed, Failure> {
+/// Where the windows come from, and whose the probes are.
+fn feed(args: &TopArgs, reactor: &Reactor) -> Result<(Feed, String), Failure> {
     if let Some(path) = &args.replay {
         let replay = record::open(path)?;
         let selection = Selection::of_recording(&args.filters, &replay.head().filtered)?;
         let filter = Box::new(move |window: &mut _| selection.apply(window));
-        return Ok(Feed::Replay(Box::new(Player::new(replay, filter, args.speed))));
+        let player = Player::new(replay, filter, args.speed);
+        return Ok((Feed::Replay(Box::new(player)), "recorded".to_owned()));
+    }
+    if let Some(remote) = readings::of_agent(&args.readings, &args.kernel) {
+        let selection = Selection::of_agent(&args.filters)?;
+        reactor.watch_feed(remote.fd())?;
+        let source = format!("agent {}'s", remote.head().pid);
+        let filter = Box::new(move |window: &mut _| selection.apply(window));
+        return Ok((Feed::Agent(Box::new(Fed::new(remote, filter))), source));
     }
     let selection = Selection::new(&args.filters)?;
     let watch = report::start(reactor, &args.kernel, &selection, None)?;
     let origin = report::origin(watch.probes(), selection.notes());
     let filter = Box::new(move |window: &mut _| selection.apply(window));
-    Ok(Feed::Live(Box::new(Live::new(watch, origin, filter))))
+    Ok((Feed::Live(Box::new(Live::new(watch, origin, filter))), "own".to_owned()))
 }
 
 /// Prints frames until there were enough, or a signal comes; of a recording all, without waiting.
@@ -84,6 +93,25 @@ fn print(args: &TopArgs, reactor: &Reactor, feed: Feed, mut app: App) -> Result<
                 }
             }
             Ok(())
+        }
+        Feed::Agent(mut agent) => {
+            eprintln!("watching");
+            reactor.tick_every(args.interval.unwrap_or(INTERVAL))?;
+            loop {
+                for event in reactor.wait()? {
+                    let frame = match event {
+                        Event::Signal { .. } => return Ok(()),
+                        Event::Tick => agent.ask().map(|()| None)?,
+                        Event::Feed => agent.frame()?,
+                        _ => None,
+                    };
+                    if let Some(frame) = frame
+                        && show(frame)?
+                    {
+                        return Ok(());
+                    }
+                }
+            }
         }
         Feed::Live(mut live) => {
             eprintln!("watching");

@@ -63,14 +63,35 @@ fn max_open_files(limits: &str) -> Option<u64> {
 }
 
 /// The users of these instances, with what `watches` says that all instances of the host have of each.
-pub fn users(instances: &[InstanceWindow], watches: &BTreeMap<u32, u64>) -> Vec<UserRow> {
-    let max_user_watches = fs::read_to_string("/proc/sys/fs/epoll/max_user_watches")
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+/// `max_user_watches`: the most that each may have.
+pub fn users(
+    instances: &[InstanceWindow],
+    watches: &BTreeMap<u32, u64>,
+    max_user_watches: Option<u64>,
+) -> Vec<UserRow> {
     let uids: BTreeSet<u32> =
         instances.iter().filter_map(|instance| Some(instance.set.as_ref()?.uid)).collect();
     let row = |uid| UserRow { uid, watches: watches.get(&uid).copied().unwrap_or(0), max_user_watches };
     uids.into_iter().map(row).collect()
+}
+
+/// The most entries that a user may have on this host.
+pub fn max_user_watches() -> Option<u64> {
+    fs::read_to_string("/proc/sys/fs/epoll/max_user_watches").ok()?.trim().parse().ok()
+}
+
+/// A process as a recording has it: what its loops say.
+pub fn recorded_process(window: &Window, pid: u32) -> ProcessRow {
+    let own = || window.loops.iter().filter(|looped| looped.thread.tgid == pid);
+    let last = own().next_back();
+    ProcessRow {
+        pid,
+        comm: last.map(|looped| looped.thread.comm.clone()),
+        exe: last.and_then(|looped| looped.thread.process.exe.clone()),
+        ended: last.is_some() && own().all(|looped| looped.ended),
+        open_fds: None,
+        max_open_fds: None,
+    }
 }
 
 /// Entries of all instances by the user to whom they are counted.
@@ -86,13 +107,19 @@ pub fn watches(instances: &[InstanceWindow]) -> BTreeMap<u32, u64> {
 pub struct Descriptors {
     pid: u32,
     before: Links,
-    files: Files,
+    /// None: nothing can be asked, because a recording is replayed.
+    files: Option<Files>,
 }
 
 impl Descriptors {
     /// Those of `pid`; `before`: its links when the window began.
     pub fn new(pid: u32, before: Links) -> Descriptors {
-        Descriptors { pid, before, files: Files::default() }
+        Descriptors { pid, before, files: Some(Files::default()) }
+    }
+
+    /// Those of a process of a recording: what they are is not known.
+    pub fn recorded(pid: u32) -> Descriptors {
+        Descriptors { pid, before: Links::new(), files: None }
     }
 
     /// The rows of an instance's entries, in the order of the set, and what is known of its events.
@@ -124,7 +151,7 @@ impl Descriptors {
     }
 
     fn file(&mut self, entry: &WatchedFile) -> Option<File> {
-        self.files.get(entry.tgid?, entry.fd)
+        self.files.as_mut()?.get(entry.tgid?, entry.fd)
     }
 
     /// What an entry delivered, unless its descriptor means another socket or pipe than when the window began: the kernel

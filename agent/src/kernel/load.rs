@@ -46,6 +46,11 @@ impl Watched {
     pub const MAX_PIDS: usize = 1024;
     /// Cgroups at most.
     pub const MAX_CGROUPS: usize = 16;
+
+    /// Nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.pids.is_empty() && self.cgroups.is_empty() && !self.descendants
+    }
 }
 
 /// How to load.

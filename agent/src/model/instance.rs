@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::identity::Process;
+
 use super::{Model, ThreadKey, Waitable, interest::InterestSet, shared::Listener, totals::CtlTotals};
 
 /// An instance in a window.
@@ -44,6 +46,13 @@ impl InstanceWindow {
 }
 
 impl Model {
+    /// What /proc said of each process that has a thread here; of two programs of one process, the newer.
+    pub fn processes(&self) -> BTreeMap<u32, Arc<Process>> {
+        let mut threads: Vec<_> = self.threads.iter().collect();
+        threads.sort_unstable_by_key(|(key, _)| key.born_ns);
+        threads.into_iter().map(|(_, thread)| (thread.tgid, Arc::clone(&thread.process))).collect()
+    }
+
     /// Every instance that was waited on or changed.
     pub(super) fn instances(
         &self,

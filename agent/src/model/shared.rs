@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Model, Waitable, Window, interest::EXCLUSIVE};
+use super::{LoopWindow, Model, Waitable, Window, interest::EXCLUSIVE};
 
 /// A file in the sets of several instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +59,28 @@ impl Model {
 
     /// Puts into a window, for each instance and its loops, the listening sockets that it shares with others.
     pub fn show_listeners(&self, window: &mut Window, listening: &[(String, SharedFile)]) {
+        let of =
+            |looped: &LoopWindow| Some((looped.instance?, [looped.totals.waits(), looped.totals.events]));
+        let listeners = self.share_listeners(window, listening, of);
+        for looped in &mut window.loops {
+            let own = looped.instance.and_then(|number| listeners.get(&number));
+            looped.listeners = own.cloned().unwrap_or_default();
+        }
+    }
+
+    /// As [`Model::show_listeners`], for the instances alone, whatever a loop was made into: `of` gives the number of its
+    /// instance, its waits and its events. Gives the listeners of each instance.
+    pub fn share_listeners<L>(
+        &self,
+        window: &mut Window<L>,
+        listening: &[(String, SharedFile)],
+        of: impl Fn(&L) -> Option<(u64, [u64; 2])>,
+    ) -> BTreeMap<u64, Vec<Listener>> {
         let mut done: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
-        for looped in &window.loops {
-            if let Some(number) = looped.instance {
-                let [waits, events] = done.entry(number).or_default();
-                *waits += looped.totals.waits();
-                *events += looped.totals.events;
-            }
+        for (number, [waits, events]) in window.loops.iter().filter_map(of) {
+            let [all_waits, all_events] = done.entry(number).or_default();
+            *all_waits += waits;
+            *all_events += events;
         }
         let mut listeners: BTreeMap<u64, Vec<Listener>> = BTreeMap::new();
         for (name, file) in listening {
@@ -90,13 +105,10 @@ impl Model {
                 });
             }
         }
-        for looped in &mut window.loops {
-            let own = looped.instance.and_then(|number| listeners.get(&number));
-            looped.listeners = own.cloned().unwrap_or_default();
-        }
         for instance in window.instances.iter_mut().filter(|instance| instance.set.is_some()) {
-            instance.listeners = listeners.remove(&instance.number).unwrap_or_default();
+            instance.listeners = listeners.get(&instance.number).cloned().unwrap_or_default();
         }
+        listeners
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Event {
     Log,
     /// The terminal has keys.
     Input,
+    /// A view asks the agent, or the agent answers.
+    Feed,
 }
 
 /// What an epoll entry stands for: the index is its user data.
@@ -63,10 +65,11 @@ enum Source {
     Records,
     Log,
     Input,
+    Feed,
 }
 
 impl Source {
-    const ALL: [Source; 8] = [
+    const ALL: [Source; 9] = [
         Source::Tick,
         Source::Deadline,
         Source::Signal,
@@ -75,6 +78,7 @@ impl Source {
         Source::Records,
         Source::Log,
         Source::Input,
+        Source::Feed,
     ];
 }
 
@@ -179,6 +183,24 @@ impl Reactor {
         self.add(terminal, Source::Input)
     }
 
+    /// Watches what agent and views say to each other; [`Event::Feed`] comes as long as there is something to read.
+    ///
+    /// # Errors
+    /// epoll_ctl refuses it.
+    pub fn watch_feed(&self, feed: BorrowedFd<'_>) -> Result<()> {
+        self.add(feed, Source::Feed)
+    }
+
+    /// Whether [`Event::Feed`] comes also as long as there is room to write to one of those.
+    ///
+    /// # Errors
+    /// epoll_ctl refuses it.
+    pub fn watch_feed_room(&self, feed: BorrowedFd<'_>, room: bool) -> Result<()> {
+        let out = if room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        let data = epoll::EventData::new_u64(Source::Feed as u64);
+        epoll::modify(&self.epoll, feed, data, epoll::EventFlags::IN | out).context("cannot watch a socket")
+    }
+
     /// Takes these signals too as [`Event::Signal`], instead of what they would do by themselves.
     ///
     /// # Errors
@@ -221,7 +243,9 @@ impl Reactor {
         for entry in &ready {
             let data = entry.data;
             if let Some(source) = usize::try_from(data.u64()).ok().and_then(|i| Source::ALL.get(i)) {
-                events.extend(self.take(*source)?);
+                let event = self.take(*source)?;
+                // Several descriptors may mean the same.
+                events.extend(event.filter(|event| !events.contains(event)));
             }
         }
         Ok(events)
@@ -244,6 +268,7 @@ impl Reactor {
             Source::Records => Some(Event::Records),
             Source::Log => Some(Event::Log),
             Source::Input => Some(Event::Input),
+            Source::Feed => Some(Event::Feed),
         })
     }
 

@@ -159,12 +159,12 @@ impl Watch {
         read?;
         let longest = Duration::from_nanos(assembly.longest_ns().into());
         self.model.take_interest(assembly.finish());
-        // A recording holds nothing of what /proc says of sockets, and a view of it has to equal this one.
-        if self.recorder.is_none() {
-            let mut files = Files::default();
-            let shared = self.model.shared_files().into_iter();
-            let named = shared.filter_map(|file| Some((files.listener(file.tgid, file.fd)?, file)));
-            self.listening = named.collect();
+        let mut files = Files::default();
+        let shared = self.model.shared_files().into_iter();
+        let named = shared.filter_map(|file| Some((files.listener(file.tgid, file.fd)?, file)));
+        self.listening = named.collect();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.listeners(self.listening.iter().map(|(name, file)| (file.tgid, file.fd, name.as_str())));
         }
         Ok(longest)
     }
@@ -172,7 +172,12 @@ impl Watch {
     /// As [`Watch::read_interest`], for views that go on: where the last time was long enough ago. That they cannot be
     /// read says [`Watch::interest_error`].
     pub fn refresh_interest(&mut self) {
-        if self.interest_at.is_none_or(|at| at.elapsed() >= INTEREST) {
+        self.refresh_interest_after(INTEREST);
+    }
+
+    /// As [`Watch::refresh_interest`], where the last time is that long ago.
+    pub fn refresh_interest_after(&mut self, time: Duration) {
+        if self.interest_at.is_none_or(|at| at.elapsed() >= time) {
             let _ = self.read_interest();
             self.interest_at = Some(Instant::now());
         }
@@ -225,7 +230,22 @@ impl Watch {
 
     /// As [`Watch::window`], in less room.
     pub fn samples(&mut self) -> Window<Sample> {
-        self.model.window_of(Sample::new)
+        let mut window = self.model.window_of(Sample::new);
+        self.model.share_listeners(&mut window, &self.listening, Sample::done);
+        window
+    }
+
+    /// The frames of everything that is read from now on; an opening for who has not seen those before. `narrowed`: the
+    /// probes see some processes alone.
+    pub fn open_feed(&mut self, narrowed: bool) -> Option<Arc<[u8]>> {
+        if self.recorder.is_none() {
+            let mut recorder = Recorder::feed();
+            recorder.probes(self.kernel.probes(), self.kernel.backlog);
+            recorder.know(self.model.processes());
+            recorder.fetch();
+            self.recorder = Some(recorder);
+        }
+        self.recorder.as_mut()?.opening(narrowed)
     }
 
     /// What the probes' runs took since the window began; None unless [`Options::run_times`] asked for it.

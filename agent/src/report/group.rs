@@ -102,6 +102,12 @@ impl Sample {
         let row = Arc::new(row(Grouping::Thread, 1, &looped));
         Sample { row, looped: looped.with(Totals::pack) }
     }
+
+    /// The number of its instance, its waits and its events.
+    pub fn done(&self) -> Option<(u64, [u64; 2])> {
+        let row = &self.row.row;
+        Some((row.instance?, [row.waits, row.events]))
+    }
 }
 
 impl AsRef<Thread> for Sample {

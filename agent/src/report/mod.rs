@@ -16,6 +16,7 @@ pub mod grid;
 pub mod group;
 pub mod host;
 pub mod json;
+pub mod models;
 pub mod table;
 pub mod text;
 pub mod units;

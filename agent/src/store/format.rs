@@ -44,6 +44,10 @@ pub struct Head {
     pub part: u32,
     /// What is left out of each window.
     pub filtered: Filtered,
+    /// The probes see some processes alone.
+    pub narrowed: bool,
+    /// The process that the probes belong to.
+    pub pid: u32,
 }
 
 /// The filters that the probes do not apply, and what is said about them.
@@ -94,6 +98,8 @@ pub mod frame {
     pub const INTEREST: u8 = 6;
     /// What the kernel measured of the programs until the reading that follows: JSON of a list of `RunTime`.
     pub const RUN_TIMES: u8 = 7;
+    /// Addresses of the listening sockets in several of the sets before it: process, descriptor there, address.
+    pub const LISTENERS: u8 = 8;
     /// Flag of a reading: it needs no reading before it.
     pub const KEY: u8 = 1;
     /// Flag of a reading: all records were read, not only the ring buffer.
@@ -150,6 +156,22 @@ impl FrameHead {
             crc: u32::from_le_bytes([c0, c1, c2, c3]),
         }
     }
+}
+
+/// The body of a frame at byte `at`, from what is stored of it.
+///
+/// # Errors
+/// It is not what was written.
+pub fn unpack(head: &FrameHead, stored: &[u8], at: u64) -> Result<Vec<u8>, Damage> {
+    let damage = || Damage::Frame(at);
+    let unpacked = usize::try_from(head.unpacked).map_err(|_| damage())?;
+    // One byte of LZ4 gives 255 at most.
+    let is_possible = u64::from(head.unpacked) <= 255 * u64::from(head.stored) + 64;
+    if unpacked > LONGEST_FRAME || !is_possible || head.checksum(stored) != head.crc {
+        return Err(damage());
+    }
+    let body = lz4_flex::block::decompress(stored, unpacked).map_err(|_| damage())?;
+    if body.len() == unpacked { Ok(body) } else { Err(damage()) }
 }
 
 /// A whole frame, as it is written.

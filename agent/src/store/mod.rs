@@ -22,7 +22,9 @@
 //! Kernel addresses never come into a file: see `scrub`.
 
 mod delta;
-mod format;
+mod follower;
+pub(crate) mod format;
+mod output;
 mod reader;
 mod redact;
 mod replay;
@@ -30,9 +32,10 @@ mod scrub;
 mod varint;
 mod writer;
 
+pub use follower::{Follower, Step};
 pub use format::{Damage, Filtered, Head, ProbeNote};
 pub use reader::Recording;
-pub use replay::{Replay, Step};
+pub use replay::{Replay, origin};
 pub use writer::{Limits, Recorder};
 
 /// The version that is written, and the newest that is read.

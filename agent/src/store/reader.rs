@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::format::{self, Damage, FRAME_HEAD, FrameHead, Head, LEAD, LONGEST_FRAME, frame};
+use super::format::{self, Damage, FRAME_HEAD, FrameHead, Head, LEAD, frame};
 
 /// A frame and where it is.
 #[derive(Clone, Copy, Debug)]
@@ -107,24 +107,10 @@ impl Recording {
     /// # Errors
     /// It is damaged, or cannot be read.
     pub fn body(&self, entry: &Entry) -> anyhow::Result<Vec<u8>> {
-        let damage = || Damage::Frame(entry.at);
-        let unpacked = usize::try_from(entry.head.unpacked)?;
-        // One byte of LZ4 gives 255 at most.
-        if unpacked > LONGEST_FRAME
-            || u64::from(entry.head.unpacked) > 255 * u64::from(entry.head.stored) + 64
-        {
-            anyhow::bail!(damage());
-        }
+        let length = usize::try_from(entry.head.stored)?;
         let mut stored = Vec::new();
-        fill(&self.file, &mut stored, entry.at + FRAME_HEAD as u64, usize::try_from(entry.head.stored)?)?;
-        if entry.head.checksum(&stored) != entry.head.crc {
-            anyhow::bail!(damage());
-        }
-        let body = lz4_flex::block::decompress(&stored, unpacked).map_err(|_| damage())?;
-        if body.len() != unpacked {
-            anyhow::bail!(damage());
-        }
-        Ok(body)
+        fill(&self.file, &mut stored, entry.at + FRAME_HEAD as u64, length)?;
+        Ok(format::unpack(&entry.head, &stored, entry.at)?)
     }
 }
 

@@ -41,6 +41,11 @@ pub fn record(bytes: &mut [u8], distance: u64) {
 /// As [`record`], of a chunk of an interest set; `user_data`: it may stay.
 pub fn chunk(bytes: &mut [u8], distance: u64, user_data: bool) {
     move_one(bytes, offset_of!(ChunkHead, file), distance);
+    // How long the walk took nobody asks of a recording, and it is other in each chunk.
+    let at = offset_of!(ChunkHead, longest_ns);
+    if let Some(longest) = bytes.get_mut(at..at + 4) {
+        longest.fill(0);
+    }
     let entries = bytes.get_mut(size_of::<ChunkHead>()..).unwrap_or_default();
     for entry in entries.chunks_exact_mut(size_of::<Entry>()) {
         move_one(entry, offset_of!(Entry, file), distance);

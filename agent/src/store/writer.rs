@@ -4,10 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,6 +16,7 @@ use serde_json::Value;
 use super::{
     delta::Packer,
     format::{self, Attached, Filtered, Head, ProbeNote, frame},
+    output::Output,
     redact::Tokens,
     scrub,
     varint::{put, put_bytes},
@@ -43,15 +42,13 @@ pub struct Limits {
 
 /// Writes a recording.
 pub struct Recorder {
-    path: PathBuf,
-    file: File,
+    output: Output,
     limits: Limits,
     head: Head,
     probes: Vec<u8>,
     tokens: Option<Tokens>,
     /// Secret by which kernel addresses are moved.
     distance: u64,
-    written: u64,
     error: Option<String>,
     packer: Packer,
     /// Passes until the next key reading.
@@ -71,11 +68,22 @@ struct Reading {
 }
 
 impl Recorder {
-    /// Makes the file, readable for its owner alone, since what programs run is nobody else's business.
+    /// Makes the file.
     ///
     /// # Errors
     /// The file cannot be made or written.
     pub fn create(path: &Path, limits: Limits, filtered: Filtered) -> io::Result<Recorder> {
+        let mut recorder = Recorder::new(Output::create(path)?, limits, filtered);
+        recorder.begin_file()?;
+        Ok(recorder)
+    }
+
+    /// A recording that is fetched frame by frame, beginning with [`Recorder::opening`].
+    pub fn feed() -> Recorder {
+        Recorder::new(Output::Feed(Vec::new()), Limits::default(), Filtered::default())
+    }
+
+    fn new(output: Output, limits: Limits, filtered: Filtered) -> Recorder {
         let tokens = limits.redact.then(Tokens::default);
         let host = Host::this();
         let name = |text: String| tokens.as_ref().map_or(text.clone(), |tokens| tokens.token(&text));
@@ -88,28 +96,46 @@ impl Recorder {
             layout: format::layout(),
             redacted: limits.redact,
             filtered,
+            pid: std::process::id(),
             ..Head::default()
         };
         let secret = Tokens::default().token("distance");
         let secret = u64::from_str_radix(secret.trim_start_matches('x'), 16).unwrap_or(1);
-        let mut recorder = Recorder {
-            path: path.to_owned(),
-            file: open(path)?,
+        Recorder {
+            output,
             limits,
             head,
             probes: Vec::new(),
             tokens,
             // By pages, over some 16 TB.
             distance: secret << 12,
-            written: 0,
             error: None,
             packer: Packer::default(),
             until_key: 0,
             processes: BTreeMap::new(),
             reading: Reading::default(),
-        };
-        recorder.begin_file()?;
-        Ok(recorder)
+        }
+    }
+
+    /// What stands before the frames of a feed: head and probes. `narrowed`: they see some processes alone. The next pass
+    /// is a key reading.
+    pub fn opening(&mut self, narrowed: bool) -> Option<Arc<[u8]>> {
+        (self.head.wall_ns, self.head.monotonic_ns) = (nanoseconds(SystemTime::now()), monotonic_ns());
+        self.head.narrowed = narrowed;
+        self.until_key = 0;
+        let probes = format::frame(frame::PROBES, 0, monotonic_ns(), &self.probes)?;
+        Some([format::head(&self.head)?, probes].concat().into())
+    }
+
+    /// What is known of the processes whose threads are not new to the next pass.
+    pub fn know(&mut self, processes: BTreeMap<u32, Arc<Process>>) {
+        let texts = processes.into_iter().map(|(pid, process)| (pid, self.said(&process)));
+        self.processes = texts.collect();
+    }
+
+    /// The frames of a feed since this was called last.
+    pub fn fetch(&mut self) -> Vec<Arc<[u8]>> {
+        if let Output::Feed(frames) = &mut self.output { std::mem::take(frames) } else { Vec::new() }
     }
 
     /// How the probes are attached, and whether they measure ready lists.
@@ -156,11 +182,16 @@ impl Recorder {
 
     /// What /proc said of a process, when it was asked.
     pub fn process(&mut self, pid: u32, process: &Arc<Process>) {
-        let mut value = serde_json::to_value(process.as_ref()).unwrap_or(Value::Null);
+        let said = self.said(process);
+        self.reading.processes.push((pid, said));
+    }
+
+    fn said(&self, process: &Process) -> Vec<u8> {
+        let mut value = serde_json::to_value(process).unwrap_or(Value::Null);
         if let Some(tokens) = &self.tokens {
             tokens.json(&mut value);
         }
-        self.reading.processes.push((pid, value.to_string().into_bytes()));
+        value.to_string().into_bytes()
     }
 
     /// Ends a reading, and writes it. `missed`: runs of probes that the kernel has skipped so far.
@@ -226,6 +257,19 @@ impl Recorder {
         self.write(frame::INTEREST, 0, &body);
     }
 
+    /// The addresses of listening sockets that several of these sets have: each by a process and its descriptor.
+    pub fn listeners<'a>(&mut self, listeners: impl ExactSizeIterator<Item = (u32, u32, &'a str)>) {
+        let mut body = Vec::new();
+        put(&mut body, listeners.len() as u64);
+        for (tgid, fd, address) in listeners {
+            put(&mut body, tgid.into());
+            put(&mut body, fd.into());
+            let token = self.tokens.as_ref().map(|tokens| tokens.token(address));
+            put_bytes(&mut body, token.as_deref().unwrap_or(address).as_bytes());
+        }
+        self.write(frame::LISTENERS, 0, &body);
+    }
+
     /// A report's window begins.
     pub fn begin(&mut self, at: SystemTime) {
         let ns = nanoseconds(at);
@@ -239,21 +283,17 @@ impl Recorder {
     pub fn finish(mut self) -> Result<u64, String> {
         self.write(frame::END, 0, &[]);
         if self.error.is_none()
-            && let Err(error) = self.file.sync_all()
+            && let Err(error) = self.output.sync()
         {
             self.fail(&error);
         }
-        self.error.map_or(Ok(self.written), Err)
+        let written = self.output.written();
+        self.error.map_or(Ok(written), Err)
     }
 
     /// Why nothing is written any more.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
-    }
-
-    /// Bytes in the current file.
-    pub fn written(&self) -> u64 {
-        self.written
     }
 
     fn clean(&self, record: &mut [u8]) {
@@ -292,17 +332,13 @@ impl Recorder {
 
     /// Whether the file has its half of what all may have.
     fn is_full(&self) -> bool {
-        self.error.is_none() && self.limits.bytes.is_some_and(|bytes| self.written >= bytes / 2)
+        self.error.is_none() && self.limits.bytes.is_some_and(|bytes| self.output.written() >= bytes / 2)
     }
 
     /// Keeps the file under another name and begins it anew; whether that could be done.
     fn rotate(&mut self) -> bool {
         self.write(frame::END, 0, &[]);
-        let mut kept = self.path.clone().into_os_string();
-        kept.push(".1");
-        let next = std::fs::rename(&self.path, &kept).and_then(|()| open(&self.path));
-        let begun = next.and_then(|file| {
-            self.file = file;
+        let begun = self.output.rotate().and_then(|()| {
             self.head.part += 1;
             self.begin_file()
         });
@@ -319,12 +355,9 @@ impl Recorder {
     fn begin_file(&mut self) -> io::Result<()> {
         (self.head.wall_ns, self.head.monotonic_ns) = (nanoseconds(SystemTime::now()), monotonic_ns());
         let bytes = format::head(&self.head).ok_or_else(|| io::Error::other("the head is too long"))?;
-        self.file.write_all(&bytes)?;
-        self.written = bytes.len() as u64;
-        Ok(())
+        self.output.write(bytes)
     }
 
-    /// Writes a frame by one call. What a full disk took half of is cut off again.
     fn write(&mut self, kind: u8, flags: u8, body: &[u8]) {
         if self.error.is_some() {
             return;
@@ -333,25 +366,17 @@ impl Recorder {
             self.error = Some(format!("a reading of {} bytes is too long for a recording", body.len()));
             return;
         };
-        match self.file.write_all(&bytes) {
-            Ok(()) => self.written += bytes.len() as u64,
-            Err(error) => {
-                let _ = self.file.set_len(self.written);
-                self.fail(&error);
-            }
+        if let Err(error) = self.output.write(bytes) {
+            self.fail(&error);
         }
     }
 
     fn fail(&mut self, error: &io::Error) {
         self.error = Some(format!(
             "cannot write {}: {error}; what was written before can be replayed",
-            self.path.display()
+            self.output.name()
         ));
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// CLOCK_MONOTONIC now.

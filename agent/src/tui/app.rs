@@ -29,6 +29,9 @@ const INTERVALS: [Duration; 7] = [
     Duration::from_secs(30),
 ];
 
+/// Rows that a notch of the mouse wheel goes over.
+const WHEEL: usize = 3;
+
 /// What is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Screen {
@@ -56,6 +59,15 @@ pub enum Popup {
     Filter(String),
     /// A time is being typed.
     Seek(String),
+}
+
+/// What lies under the mouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// A row of the table: its place on the screen.
+    Row(usize),
+    /// The head of a column.
+    Head(usize),
 }
 
 /// What has to be done beside the state.
@@ -88,6 +100,8 @@ pub struct Settings {
     pub grouping: Grouping,
     /// Whether a recording is replayed.
     pub replay: bool,
+    /// Whose the probes are, as the header calls them.
+    pub source: String,
 }
 
 /// The state.
@@ -203,8 +217,13 @@ impl App {
     /// Takes a key in.
     pub fn on_key(&mut self, key: Key) -> Action {
         self.notice = None;
-        if key == Key::Ctrl('c') {
-            return Action::Quit;
+        match key {
+            Key::Ctrl('c') => return Action::Quit,
+            Key::WheelUp | Key::WheelDown => {
+                let key = if key == Key::WheelUp { Key::Up } else { Key::Down };
+                return (0..WHEEL).map(|_| self.on_key(key)).last().unwrap_or(Action::None);
+            }
+            _ => {}
         }
         match self.popup.take() {
             Some(Popup::Filter(before)) => self.type_filter(before, key),
@@ -213,6 +232,22 @@ impl App {
             Some(Popup::Columns(at)) => self.choose_columns(at, key),
             Some(Popup::Help(line)) => self.read_help(line, key),
             None => self.run(key),
+        }
+    }
+
+    /// Takes a click in.
+    pub fn on_hit(&mut self, hit: Hit) {
+        match hit {
+            Hit::Row(place) => {
+                if self.list.select(place) {
+                    self.open();
+                }
+            }
+            Hit::Head(column) => {
+                self.reverse = column == self.settings.sort && !self.reverse;
+                self.settings.sort = column;
+                self.arrange();
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::report::{
     document::{LoopRow, State},
     grid::{Align, Head},
     group::{Grouping, Row, place},
+    models::IoModel,
     units,
 };
 
@@ -76,7 +77,7 @@ pub const UTIL: usize = 4;
 pub const TREND: usize = 20;
 
 /// From left to right.
-pub const COLUMNS: [Column; 20] = [
+pub const COLUMNS: [Column; 21] = [
     Column {
         head: right("PID", 0),
         width: 7,
@@ -211,14 +212,21 @@ pub const COLUMNS: [Column; 20] = [
         order: Order::Figure(|cell| cell.figures().empty_share()),
     },
     Column {
-        head: left("UTIL BEFORE", 17),
+        head: left("MODEL", 17),
+        width: 10,
+        meaning: "I/O model, where the waits tell it: loop LT or ET, shared epoll, poll, select, polled by hand",
+        cell: |cell| model(cell).map_or(String::new(), |model| model.name().to_owned()),
+        order: Order::Text(|cell| model(cell).map_or("~", IoModel::name).to_owned()),
+    },
+    Column {
+        head: left("UTIL BEFORE", 18),
         width: TREND,
         meaning: "utilisation in the latest windows, the newest at the right; . where there was none",
         cell: |cell| units::sparkline(cell.trend, TREND),
         order: Order::Figure(|cell| cell.figures().utilization),
     },
     Column {
-        head: left("CONTAINER", 18),
+        head: left("CONTAINER", 19),
         width: 24,
         meaning: "container, else unit, else control group",
         cell: |cell| place(cell.figures()).to_owned(),
@@ -253,6 +261,13 @@ fn mechanism(cell: &Cell) -> String {
         Some(trigger) => format!("{name} {trigger}"),
         None => name.to_owned(),
     }
+}
+
+/// The I/O model of a row that is one loop or waiter.
+fn model(cell: &Cell) -> Option<IoModel> {
+    let alone = cell.row.members <= 1;
+    let figures = alone.then_some(cell.figures())?;
+    IoModel::of(figures, cell.frame.instance(figures.instance))
 }
 
 /// What the row's instance watches; a group has no instance of its own.

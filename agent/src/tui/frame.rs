@@ -16,8 +16,10 @@ use crate::{
 /// The agent's own cost in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Own {
-    /// CPU time, seconds; None where it is not known.
+    /// CPU time of whoever reads the probes, seconds; None where it is not known.
     pub cpu_seconds: Option<f64>,
+    /// CPU time of the view, where another process reads the probes.
+    pub view_seconds: Option<f64>,
     /// Processors of the machine.
     pub cpus: usize,
 }

@@ -33,6 +33,12 @@ pub enum Key {
     Home,
     /// End.
     End,
+    /// The mouse wheel, away from the reader.
+    WheelUp,
+    /// The mouse wheel, towards the reader.
+    WheelDown,
+    /// The left button of the mouse was pressed: column and row, from 0.
+    Click(u16, u16),
 }
 
 /// What follows ESC [ or ESC O, and the key that it is (xterm's control sequences; ~ forms are those of VT220).
@@ -136,9 +142,27 @@ fn escape(rest: &[u8]) -> Front {
 fn named(sequence: &[u8]) -> Option<Key> {
     let text = std::str::from_utf8(sequence).ok()?;
     let (parameters, end) = text.split_at(text.len().checked_sub(1)?);
+    if let Some(report) = parameters.strip_prefix('<') {
+        // A button that is let go ends with m, and is no key.
+        return if end == "M" { mouse(report) } else { None };
+    }
     let first = parameters.split(';').next().unwrap_or_default();
     let plain = if end == "~" { format!("{first}~") } else { end.to_owned() };
     SEQUENCES.iter().find(|(name, _)| *name == plain).map(|(_, key)| *key)
+}
+
+/// A report of the mouse (xterm's SGR mode, 1006): button and modifiers, column and row from 1.
+fn mouse(report: &str) -> Option<Key> {
+    /// Shift, Alt and Ctrl.
+    const MODIFIERS: u16 = 4 | 8 | 16;
+    let mut numbers = report.split(';').map(|number| number.parse::<u16>().ok());
+    let (button, x, y) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    match button & !MODIFIERS {
+        0 => Some(Key::Click(x.checked_sub(1)?, y.checked_sub(1)?)),
+        64 => Some(Key::WheelUp),
+        65 => Some(Key::WheelDown),
+        _ => None,
+    }
 }
 
 fn character(bytes: &[u8]) -> Front {
@@ -190,6 +214,17 @@ mod tests {
         assert_eq!(decoder.feed(b"\x1b"), []);
         assert_eq!((decoder.is_waiting(), decoder.flush(), decoder.flush()), (true, Some(Key::Esc), None));
         assert_eq!(decoder.feed(b"\x1b\x1b[B"), [Key::Esc, Key::Down]);
+    }
+
+    #[test]
+    fn the_mouse_clicks_and_turns_its_wheel() {
+        let mut decoder = Decoder::default();
+        let bytes = b"\x1b[<0;12;5M\x1b[<0;12;5m\x1b[<64;1;1M\x1b[<65;1;1M\x1b[<16;1;1M\x1b[<35;3;3Mq";
+        assert_eq!(
+            decoder.feed(bytes),
+            [Key::Click(11, 4), Key::WheelUp, Key::WheelDown, Key::Click(0, 0), Key::Char('q')]
+        );
+        assert_eq!(decoder.feed(b"\x1b[<0;0;0M\x1b[<99999999;1;1M\x1b[<0;1M\x1b[<M"), []);
     }
 
     #[test]

@@ -104,7 +104,7 @@ const fn bind(
 }
 
 /// Every key, in the order of the help. Of the footer, the first ones stay where there is little room.
-pub const KEYS: [Binding; 28] = [
+pub const KEYS: [Binding; 29] = [
     bind(&[Key::Char('q'), Key::Ctrl('c')], "q, Ctrl-C", Command::Quit, Where::All, "quit", "quit"),
     bind(
         &[Key::Char('?'), Key::Char('h')],
@@ -122,6 +122,15 @@ pub const KEYS: [Binding; 28] = [
         Where::All,
         "",
         "back; in the table: drop the filter",
+    ),
+    // Where it was clicked decides what is done: see `draw::hit`.
+    bind(
+        &[],
+        "click",
+        Command::Open,
+        Where::Table,
+        "",
+        "choose a row, or open the chosen one; on a head, sort by it",
     ),
     bind(
         &[Key::Char('/')],
@@ -152,7 +161,7 @@ pub const KEYS: [Binding; 28] = [
     ),
     bind(&[Key::Char('+'), Key::Char('=')], "+", Command::Slower, Where::Live, "slower", "longer windows"),
     bind(&[Key::Char('-')], "-", Command::Faster, Where::Live, "faster", "shorter windows"),
-    bind(&[Key::Up, Key::Char('k')], "Up, k", Command::Up, Where::All, "", "a row up"),
+    bind(&[Key::Up, Key::Char('k')], "Up, k, wheel", Command::Up, Where::All, "", "a row up"),
     bind(&[Key::Down, Key::Char('j')], "Down, j", Command::Down, Where::All, "", "a row down"),
     bind(&[Key::PageUp, Key::Ctrl('b')], "PgUp", Command::PageUp, Where::All, "", "a page up"),
     bind(&[Key::PageDown, Key::Ctrl('f')], "PgDn", Command::PageDown, Where::All, "", "a page down"),

@@ -93,6 +93,18 @@ impl List {
         self.selected = self.current().map(|line| line.row.key.clone());
     }
 
+    /// Moves the cursor to a row on the screen; whether it was chosen already.
+    pub fn select(&mut self, place: usize) -> bool {
+        let to = self.top + place;
+        if to >= self.order.len() {
+            return false;
+        }
+        let was = self.selected.is_some() && self.cursor == to;
+        self.cursor = to;
+        self.step(0);
+        was
+    }
+
     /// To the first row, and back to following whichever is first.
     pub fn first(&mut self) {
         (self.cursor, self.selected) = (0, None);

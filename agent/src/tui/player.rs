@@ -117,6 +117,7 @@ impl Player {
             }
         }
         self.at += 1;
+        self.replay.step_over_sets()?;
         let mut window = self.replay.samples();
         (self.filter)(&mut window);
         let times = (self.replay.started_at(), self.replay.now());
@@ -130,6 +131,7 @@ impl Player {
         let spent = cpu_ns.saturating_sub(std::mem::replace(&mut self.cpu_ns, cpu_ns));
         let own = Own {
             cpu_seconds: Some(Duration::from_nanos(spent).as_secs_f64()),
+            view_seconds: None,
             cpus: self.replay.head().cpus.max(1),
         };
         self.replay.begin();

@@ -11,7 +11,7 @@ use super::{
     frame::Frame,
     input::{Decoder, Key},
     player::Player,
-    source::Live,
+    source::{Fed, Live},
     terminal::Terminal,
     theme::Theme,
 };
@@ -25,6 +25,8 @@ const ESCAPE: Duration = Duration::from_millis(30);
 pub enum Feed {
     /// The probes.
     Live(Box<Live>),
+    /// A running agent.
+    Agent(Box<Fed>),
     /// A recording.
     Replay(Box<Player>),
 }
@@ -95,6 +97,12 @@ impl Top<'_> {
                     live.watch.drain();
                 }
             }
+            Event::Feed => {
+                if let Feed::Agent(agent) = &mut self.feed {
+                    let frame = agent.frame()?;
+                    return Ok(self.show_some(frame));
+                }
+            }
             Event::Input => return self.input(),
             Event::Deadline => {
                 if let Some(key) = self.keys.flush() {
@@ -112,15 +120,21 @@ impl Top<'_> {
     fn tick(&mut self) -> Result<ControlFlow<()>> {
         let frame = match &mut self.feed {
             Feed::Live(live) => Some(live.frame()?),
+            Feed::Agent(agent) => {
+                agent.ask()?;
+                None
+            }
             Feed::Replay(player) => player.tick()?,
         };
+        Ok(self.show_some(frame))
+    }
+
+    /// Shows a window, if there is one; the end where there were enough.
+    fn show_some(&mut self, frame: Option<Frame>) -> ControlFlow<()> {
         if let Some(frame) = frame {
             self.show(frame);
         }
-        Ok(match self.left {
-            Some(0) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        })
+        if self.left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn show(&mut self, frame: Frame) {
@@ -147,6 +161,13 @@ impl Top<'_> {
     }
 
     fn key(&mut self, key: Key) -> Result<ControlFlow<()>> {
+        if let Key::Click(x, y) = key {
+            let size = self.terminal.size().context("cannot read the terminal's size")?;
+            if let Some(hit) = draw::hit(&self.app, size, (x, y)) {
+                self.app.on_hit(hit);
+            }
+            return Ok(ControlFlow::Continue(()));
+        }
         match self.app.on_key(key) {
             Action::None => {}
             Action::Quit => return Ok(ControlFlow::Break(())),

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use crossterm::{
     cursor::{Hide, Show},
     execute, queue,
+    style::Print,
     terminal::{
         BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
         disable_raw_mode, enable_raw_mode,
@@ -122,16 +123,20 @@ impl Drop for Terminal {
     }
 }
 
+/// The mouse's buttons and wheel (1000), with places beyond column 223 (1006); its moves are not asked for. What they say
+/// is in `input`.
+const MOUSE: [&str; 2] = ["\x1b[?1000h\x1b[?1006h", "\x1b[?1006l\x1b[?1000l"];
+
 fn enter() -> io::Result<()> {
     enable_raw_mode()?;
     TAKEN.store(true, Ordering::SeqCst);
-    execute!(stdout(), EnterAlternateScreen, Hide).inspect_err(|_| give_back())
+    execute!(stdout(), EnterAlternateScreen, Hide, Print(MOUSE[0])).inspect_err(|_| give_back())
 }
 
 /// Gives the terminal back, once. An error has nobody who could be told.
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        let _ = execute!(stdout(), EndSynchronizedUpdate, LeaveAlternateScreen, Show);
+        let _ = execute!(stdout(), EndSynchronizedUpdate, Print(MOUSE[1]), LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
         let _ = stdout().flush();
     }

@@ -30,6 +30,10 @@ impl Agent {
     /// The same, with variables in its environment.
     pub fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Agent {
         let mut command = agent(&["agent", "--listen", "127.0.0.1:0"]);
+        // The host's own socket is not for tests.
+        if !args.contains(&"--socket") {
+            command.args(["--socket", "none"]);
+        }
         command.envs(environment.iter().copied());
         let mut child = command.args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, stderr) = mpsc::channel();

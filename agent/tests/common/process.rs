@@ -89,7 +89,7 @@ impl Report {
     /// Starts one, for longer than any test, and waits until it watches. LOOPSCOPE_TEST_BACKEND names another way of
     /// attaching than the agent would take.
     pub fn start(args: &[&str]) -> Report {
-        let mut command = agent(&["report", "--duration", "10m", "--format", "json"]);
+        let mut command = agent(&["report", "--standalone", "--duration", "10m", "--format", "json"]);
         if let Some(backend) = std::env::var_os("LOOPSCOPE_TEST_BACKEND") {
             command.arg("--backend").arg(backend);
         }

@@ -101,8 +101,10 @@ fn start_agent(program: &str) -> Result<(Started, String)> {
     // What else runs on this machine must neither help nor spoil a panel.
     let watched = ["nginx", "node", "memcached", "wrk", "*-server", "set-clients", "prometheus", "loopscope"];
     let filters = watched.iter().flat_map(|comm| ["--comm", *comm]);
-    let arguments: Vec<&str> =
-        ["agent", "--listen", "127.0.0.1:0", "--probe-stats"].into_iter().chain(filters).collect();
+    let arguments: Vec<&str> = ["agent", "--listen", "127.0.0.1:0", "--socket", "none", "--probe-stats"]
+        .into_iter()
+        .chain(filters)
+        .collect();
     let mut agent = Started::new(program, &arguments)?;
     let said = agent.wait_for(Output::Err, "listening on http://")?;
     let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next());

@@ -13,6 +13,7 @@ use crate::{
         Answer, Exchange, Figures, Own, Subject, Unavailable, families, figures, grouping::Grouping,
         groups::Groups, metric::Metric, page::Page,
     },
+    feed,
     model::costs::Costs,
     reactor::{Event, Reactor, Watch},
     report::build,
@@ -44,6 +45,8 @@ pub struct Agent {
     page: Page,
     /// Whether the last sample failed.
     failing: bool,
+    /// Views on this host that take their readings from here.
+    feed: Option<feed::Server>,
 }
 
 impl Agent {
@@ -60,6 +63,47 @@ impl Agent {
             text: None,
             page: Page::new(),
             failing: false,
+            feed: None,
+        }
+    }
+
+    /// Lets views on this host take their readings from here.
+    pub fn feed(&mut self, server: feed::Server) {
+        self.feed = Some(server);
+    }
+
+    /// Does what views ask for.
+    fn serve_views(&mut self, reactor: &Reactor) -> Result<()> {
+        // What was read before somebody came is not for him: it is no key reading.
+        self.flush_views(reactor);
+        let Some(server) = &mut self.feed else { return Ok(()) };
+        let wanted = server.turn(reactor);
+        if wanted.opening {
+            match self.watch.open_feed(!self.selection.watched.is_everything()) {
+                Some(opening) => server.open(&opening),
+                None => server.drop_all(),
+            }
+        }
+        // That they cannot be read is said to the views in their own frame.
+        if wanted.interest {
+            let _ = self.watch.read_interest();
+        }
+        if wanted.opening || wanted.reading {
+            self.watch.sample()?;
+        }
+        // After the pass: whether a set's entries are live depends on who waits.
+        if wanted.opening {
+            let _ = self.watch.read_interest();
+        }
+        Ok(())
+    }
+
+    /// Hands on what was read. Without a view nothing is kept.
+    fn flush_views(&mut self, reactor: &Reactor) {
+        let (Some(server), Some(recorder)) = (&mut self.feed, self.watch.recorder().as_mut()) else { return };
+        server.send(&recorder.fetch(), reactor);
+        if server.is_empty() {
+            *self.watch.recorder() = None;
         }
     }
 
@@ -102,9 +146,16 @@ impl Agent {
                         service::alive();
                         watchdog.map_or(Ok(()), |every| reactor.deadline_after(every))?;
                     }
+                    Event::Feed => {
+                        if let Err(error) = self.serve_views(reactor) {
+                            say(format_args!("loopscope: error: views cannot be served: {error:#}"));
+                            self.feed.iter_mut().for_each(feed::Server::drop_all);
+                        }
+                    }
                     Event::Child | Event::Input => {}
                 }
             }
+            self.flush_views(reactor);
         }
     }
 
@@ -122,7 +173,7 @@ impl Agent {
                     Event::Tick => self.sample()?,
                     Event::Records => self.watch.drain(),
                     Event::Log => self.watch.print_log(),
-                    Event::Woken | Event::Child | Event::Input => {}
+                    Event::Woken | Event::Child | Event::Input | Event::Feed => {}
                 }
             }
         }

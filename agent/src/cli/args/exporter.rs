@@ -5,10 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use globset::Glob;
 
-use super::{Filters, Kernel, compile, parse_glob};
+use super::{Filters, Kernel, SocketPath, compile, parse_glob};
 use crate::{
     cli::{Failure, duration},
     export::grouping::{By, Grouping},
+    feed,
 };
 
 /// Arguments of `agent`.
@@ -43,6 +44,10 @@ pub struct AgentArgs {
     #[arg(long, visible_alias = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10178",
           value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
+    /// Unix socket from which top and report on this host take their readings, for root and the agent's own user alone;
+    /// none for no socket
+    #[arg(long, value_name = "PATH", default_value = feed::PATH)]
+    pub socket: SocketPath,
     /// Certificate and users, in the format of Prometheus' exporters: tls_server_config (cert_file, key_file,
     /// client_ca_file, client_auth_type, min_version), basic_auth_users (bcrypt)
     #[arg(long = "web.config.file", value_name = "FILE")]

@@ -1,6 +1,6 @@
 //! The arguments of `loopscope inspect`. Looks at no process.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -20,6 +20,9 @@ pub struct InspectArgs {
     /// The process: its id as the host counts
     #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
     pub pid: u32,
+    /// Show what a recording has of it: its loops and interest sets at the end; needs no root
+    #[arg(long, value_name = "FILE", conflicts_with = "duration")]
+    pub replay: Option<PathBuf>,
     /// How long to watch: 500ms, 10s, 2m; a bare number is seconds; at most 30d [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     pub duration: Option<Duration>,

@@ -9,6 +9,7 @@ use crate::{
         derived::share,
         document::{InstanceRow, ListenerRow, LoopRow},
         group::{Row, place},
+        models::IoModel,
         text::{cut, sanitize, width as columns_of},
         units,
     },
@@ -22,7 +23,7 @@ pub fn lines(app: &App, pen: Pen, width: usize) -> Vec<Line<'static>> {
     };
     let row = &line.row;
     let mut page = Page { pen, width, lines: Vec::new() };
-    identity(&mut page, app, row);
+    identity(&mut page, app, frame, row);
     heat_maps(&mut page, app, row);
     histograms(&mut page, row);
     figures(&mut page, frame, &row.row);
@@ -81,7 +82,7 @@ impl Page {
     }
 }
 
-fn identity(page: &mut Page, app: &App, row: &Row) {
+fn identity(page: &mut Page, app: &App, frame: &Frame, row: &Row) {
     let figures = &row.row;
     let name = crate::report::columns::name(figures);
     let what = if row.members > 1 { format!("{} loops and waiters like {name}", row.members) } else { name };
@@ -93,6 +94,8 @@ fn identity(page: &mut Page, app: &App, row: &Row) {
     let ids: Vec<String> =
         ids.iter().filter(|(_, id)| *id != 0).map(|(name, id)| format!("{name} {id}")).collect();
     page.fact("rows are", format!("{}  {}", app.settings.grouping.plural(), ids.join("  ")));
+    let model = IoModel::of(figures, frame.instance(figures.instance)).filter(|_| row.members <= 1);
+    page.fact("I/O model", model.map_or(NONE, IoModel::meaning));
     page.fact("executable", figures.exe.as_deref().unwrap_or(NONE));
     page.fact("runs in", place(figures));
     if figures.pod.is_some() {

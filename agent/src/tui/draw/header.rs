@@ -87,10 +87,13 @@ fn settings(app: &App, frame: &Frame, pen: Pen, width: usize) -> Line<'static> {
     if let Some(share) = frame.own.cpu_seconds.and_then(share) {
         parts.push(format!("agent {share}"));
     }
+    if let Some(share) = frame.own.view_seconds.and_then(share) {
+        parts.push(format!("top {share}"));
+    }
     let measured = frame.head.measured_probe_seconds();
     if let Some(share) = share(measured.unwrap_or_else(|| frame.head.estimated_probe_seconds())) {
         let about = if measured.is_some() || share.starts_with('<') { "" } else { "~" };
-        parts.push(format!("probes {about}{share} of {} CPUs", frame.own.cpus));
+        parts.push(format!("{} probes {about}{share} of {} CPUs", app.settings.source, frame.own.cpus));
     }
     if let Some(probe) = frame.head.probes.iter().find(|probe| probe.name.starts_with("epoll_")) {
         parts.push(format!("by {}", probe.backend));

@@ -14,7 +14,7 @@ use ratatui::{
 };
 
 use super::{
-    app::{App, Popup, Screen},
+    app::{App, Hit, Popup, Screen},
     theme::{Theme, Tone},
 };
 use crate::report::text;
@@ -48,6 +48,18 @@ pub fn draw(app: &App, theme: Theme, frame: &mut Frame) {
 pub fn page(height: u16) -> usize {
     // The heads of the columns and the footer.
     usize::from(height).saturating_sub(header_rows(height) + 2)
+}
+
+/// What of the table lies at a place of a screen of that size.
+pub fn hit(app: &App, size: (u16, u16), place: (u16, u16)) -> Option<Hit> {
+    let ((width, height), (x, y)) = (size, place);
+    if app.screen != Screen::Table || app.popup.is_some() {
+        return None;
+    }
+    match usize::from(y).checked_sub(header_rows(height))? {
+        0 => table::column_at(app, width.into(), x.into()).map(Hit::Head),
+        row => (row <= page(height)).then_some(Hit::Row(row - 1)),
+    }
 }
 
 fn header_rows(height: u16) -> usize {

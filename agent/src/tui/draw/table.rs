@@ -48,6 +48,17 @@ pub fn draw(app: &App, pen: Pen, area: Rect, buffer: &mut Buffer) {
     put(buffer, area, 1, area.height, &lines);
 }
 
+/// The column in which a place of the heads lies.
+pub fn column_at(app: &App, room: usize, x: usize) -> Option<usize> {
+    let mut end = 0;
+    let fitted = columns::fit(room, app.hidden).into_iter();
+    let mut ends = fitted.map(|(i, width)| {
+        end += width + 1;
+        (i, end)
+    });
+    ends.find(|(_, end)| x < *end).map(|(i, _)| i)
+}
+
 fn row(
     app: &App,
     frame: &Frame,

@@ -1,6 +1,6 @@
 //! Claims about keys.
 
-use super::{super::app::Popup, super::app::Screen, world::World, *};
+use super::{super::app, super::app::Popup, super::app::Screen, world::World, *};
 
 fn names(app: &App) -> Vec<String> {
     app.list.shown().map(|line| line.row.row.comm.clone()).collect()
@@ -162,6 +162,38 @@ fn groups_add_up() {
     assert_eq!(app.list.lines().len(), 2);
     type_in(&mut app, "g");
     assert_eq!(app.list.lines().len(), 3);
+}
+
+#[test]
+fn a_click_chooses_a_row_opens_it_and_sorts_by_a_head() {
+    let mut app = shown(&mut three());
+    let text = screen(&mut app, 120, 30);
+    let lines: Vec<&str> = text.lines().collect();
+    let line = |needle: &str| lines.iter().position(|line| line.contains(needle)).unwrap() as u16;
+    let hit = |app: &App, x, y| draw::hit(app, (120, 30), (x, y));
+    let node = hit(&app, 20, line("node")).unwrap();
+    app.on_hit(node);
+    assert_eq!(app.list.current().unwrap().row.row.comm, "node");
+    let head = line("BUSY p99");
+    let at = |name: &str| lines[head as usize].find(name).unwrap() as u16;
+    let column = hit(&app, at("COMM") + 1, head).unwrap();
+    app.on_hit(column);
+    assert_eq!(names(&app), ["nginx", "node", "redis-server"]);
+    app.on_hit(column);
+    assert_eq!(names(&app), ["redis-server", "node", "nginx"]);
+    assert_eq!(app.list.current().unwrap().row.row.comm, "node", "the row stays chosen");
+    let place = hit(&app, 0, line("node")).unwrap();
+    assert_eq!(hit(&app, 0, 29), None, "the footer is no row");
+    assert_eq!(hit(&app, 0, 0), None);
+    app.on_hit(place);
+    assert_eq!(app.detail().unwrap().row.row.comm, "node");
+    assert_eq!(hit(&app, 0, 5), None);
+    app.on_key(Key::Esc);
+    app.on_key(Key::WheelUp);
+    assert_eq!(app.list.place(), (1, 3));
+    // Beyond the last row lies nothing.
+    app.on_hit(app::Hit::Row(20));
+    assert_eq!(app.list.place(), (1, 3));
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl World {
         let window = self.model.window_of(Sample::new);
         self.model.begin();
         let end = UNIX_EPOCH + Duration::from_nanos(1_800_000_000 * S + self.now_ns);
-        let own = Own { cpu_seconds: Some(0.012), cpus: 2 };
+        let own = Own { cpu_seconds: Some(0.012), view_seconds: None, cpus: 2 };
         Frame::new(window, &origin(), Aside::default(), (end - Duration::from_secs(1), end), own)
     }
 
