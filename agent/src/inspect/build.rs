@@ -124,7 +124,7 @@ impl Descriptors {
     }
 
     fn file(&mut self, entry: &WatchedFile) -> Option<File> {
-        self.files.get(entry.tgid?, entry.fd)
+        self.files.get(entry.tgid()?, entry.fd)
     }
 
     /// What an entry delivered, unless its descriptor means another socket or pipe than when the window began: the kernel
@@ -139,7 +139,7 @@ impl Descriptors {
         let (Some(Events::Known(count)), Some(sums)) = (events, sums) else {
             return events;
         };
-        let other = entry.tgid == Some(self.pid)
+        let other = entry.tgid() == Some(self.pid)
             && (self.before.get(&entry.fd).zip(file)).is_some_and(|(before, file)| *before != file.link);
         let reused = other && self.before_is_unique(entry.fd);
         match reused && count > 0 {
@@ -182,7 +182,7 @@ fn row(
     FdRow {
         instance,
         fd: entry.fd,
-        pid: entry.tgid,
+        pid: entry.tgid(),
         events: count,
         delivered,
         mask: events::words(entry.events),
