@@ -104,7 +104,9 @@ impl Seen {
         }
         fds.sort_by(FdRow::by_events);
         let total = fds.len();
-        fds.truncate(top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX)));
+        let most = top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX));
+        fds.truncate(most);
+        let calls = descriptors.calls(&window, most);
         let origin = report::origin(watch.probes(), self.notes);
         // Looking counts up makes the kernel skip runs of probes, but not in the window.
         let unseen = Unseen { missed, damaged: watch.damaged(), interest: None };
@@ -113,7 +115,7 @@ impl Seen {
         let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };
         let users = build::users(&window.instances, &watches);
         let fds_left_out = (total - fds.len()) as u64;
-        Inspection { report, process, users, delivered, fds, fds_left_out }
+        Inspection { report, process, users, delivered, fds, fds_left_out, calls }
     }
 
     /// Which entries delivered the events.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    document::{Bond, DeliveredRow, Delivery, FdRow, ProcessRow, SocketRow, Trigger, UserRow},
+    calls,
+    document::{Bond, CallRow, DeliveredRow, Delivery, FdRow, ProcessRow, SocketRow, Trigger, UserRow},
     events,
 };
 use crate::{
@@ -123,6 +124,11 @@ impl Descriptors {
         (rows, sums)
     }
 
+    /// What the threads that wait by poll or select wait for, `most` descriptors of each.
+    pub fn calls(&mut self, window: &Window, most: usize) -> Vec<CallRow> {
+        calls::rows(self.pid, window, most, &mut self.files)
+    }
+
     fn file(&mut self, entry: &WatchedFile) -> Option<File> {
         self.files.get(entry.tgid()?, entry.fd)
     }
@@ -161,6 +167,22 @@ impl Descriptors {
     }
 }
 
+/// Kind, path and socket of what a descriptor is, as rows have them.
+pub(super) fn parts(file: Option<File>) -> (Option<String>, Option<String>, Option<SocketRow>) {
+    let Some(File { kind, path, socket, .. }) = file else {
+        return (None, None, None);
+    };
+    let socket = socket.map(|socket| SocketRow {
+        local: socket.local,
+        remote: socket.remote,
+        state: socket.state.map(str::to_owned),
+        listening: socket.listening,
+        receive_queue: socket.receive_queue,
+        send_queue: socket.send_queue,
+    });
+    (Some(kind), path, socket)
+}
+
 fn row(
     instance: u64,
     entry: &WatchedFile,
@@ -175,10 +197,8 @@ fn row(
         Some(Events::Ambiguous(together)) => (Delivery::Ambiguous, None, together),
         Some(Events::Changed) => (Delivery::Changed, None, 0),
     };
-    let (kind, path, socket) = match file {
-        None => (nested.map(|_| "epoll".to_owned()), None, None),
-        Some(file) => (Some(file.kind), file.path, file.socket),
-    };
+    let (kind, path, socket) = parts(file);
+    let kind = kind.or(nested.map(|_| "epoll".to_owned()));
     FdRow {
         instance,
         fd: entry.fd,
@@ -197,14 +217,7 @@ fn row(
         kind,
         path,
         nested,
-        socket: socket.map(|socket| SocketRow {
-            local: socket.local,
-            remote: socket.remote,
-            state: socket.state.map(str::to_owned),
-            listening: socket.listening,
-            receive_queue: socket.receive_queue,
-            send_queue: socket.send_queue,
-        }),
+        socket,
         rank,
     }
 }
