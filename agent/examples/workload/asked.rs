@@ -48,7 +48,7 @@ pub fn run() -> Result<Value> {
     let fds = [event.as_raw_fd(), full.as_raw_fd(), reader.as_raw_fd(), listener.as_raw_fd()];
     let [event_fd, full_fd, reader_fd, listener_fd] = fds;
     let entry = |fd, events| libc::pollfd { fd, events, revents: 0 };
-    let entries = || {
+    let entries = move || {
         vec![
             entry(listener_fd, libc::POLLIN | libc::POLLPRI),
             entry(-1, libc::POLLIN),

@@ -46,7 +46,9 @@ impl Model {
         let Some(((largest_of, largest), others)) = sets.split_first() else {
             return Vec::new();
         };
-        let watcher = |of: &Waitable, entry: &WatchedFile| (*of, entry.fd, entry.events & EXCLUSIVE != 0);
+        let watcher = |of: &Waitable, entry: &WatchedFile| {
+            Some((*of, entry.fd, entry.events & EXCLUSIVE != 0, entry.tgid()?))
+        };
         let others = others.iter().flat_map(|(of, set)| set.entries.iter().map(|entry| (*of, entry)));
         let mut others: Vec<(&Waitable, &WatchedFile)> =
             others.filter(|(_, entry)| entry.tgid().is_some()).collect();
@@ -55,15 +57,17 @@ impl Model {
         for watchers in others.chunk_by(|(_, a), (_, b)| a.file == b.file) {
             let Some((_, any)) = watchers.first() else { continue };
             let first = largest.entries.partition_point(|entry| entry.file < any.file);
-            let in_largest = largest.entries.get(first).filter(|entry| entry.file == any.file);
-            let in_largest = in_largest.filter(|entry| entry.tgid().is_some());
-            let mut watchers: Vec<_> = watchers.iter().map(|(of, entry)| watcher(of, entry)).collect();
-            watchers.extend(in_largest.map(|entry| watcher(largest_of, entry)));
-            watchers.sort_by_key(|(of, fd, _)| (*of, *fd));
+            let in_largest = largest.entries.get(first..).unwrap_or_default().iter();
+            let mut in_largest = in_largest.take_while(|entry| entry.file == any.file);
+            let mut watchers: Vec<_> = watchers.iter().filter_map(|(of, entry)| watcher(of, entry)).collect();
+            watchers.extend(in_largest.find_map(|entry| watcher(largest_of, entry)));
+            watchers.sort_by_key(|(of, fd, ..)| (*of, *fd));
             // One instance may have it by several descriptors.
             watchers.dedup_by_key(|(of, ..)| *of);
-            if let (true, Some(tgid)) = (watchers.len() > 1, any.tgid()) {
-                shared.push(SharedFile { tgid, fd: any.fd, watchers });
+            if let [(_, fd, _, tgid), _, ..] = *watchers.as_slice() {
+                let watchers =
+                    watchers.into_iter().map(|(of, fd, exclusive, _)| (of, fd, exclusive)).collect();
+                shared.push(SharedFile { tgid, fd, watchers });
             }
         }
         shared.sort_by_key(|file| (file.tgid, file.fd));
