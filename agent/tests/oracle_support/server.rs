@@ -89,8 +89,7 @@ pub fn haproxy_idle(folder: &Folder, port: u16) -> Process {
             timeout http-keep-alive 10m
         frontend front
             bind 127.0.0.1:{port}
-            http-request return status 200 content-type text/plain string {BODY}
-        "
+            http-request return status 200 content-type text/plain string {BODY}\n"
     );
     fs::write(folder.file("conf"), configuration).unwrap();
     Process::start_stopped("haproxy", &["-db", "-f", &folder.file("conf")].map(str::to_owned))
