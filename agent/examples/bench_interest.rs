@@ -4,7 +4,8 @@
 //! `ns_per_entry`: a pass over 15,000 entries more. Both are CPU time of the reading thread, user space included.
 //! `longest_run_us`: the longest stretch that the program ran. `longest_ctl_us`: the longest epoll_ctl of a thread that
 //! adds and removes an entry of those 15,000 without pause, alone, beside passes, and beside reads of
-//! /proc/PID/fdinfo, which hold the instance's lock. Needs root.
+//! /proc/PID/fdinfo, which hold the instance's lock. `backlog_ns`: an epoll_wait that finds 64 level-triggered entries
+//! ready, without probes, with them, and with them and the length of the ready list. Needs root.
 
 use std::{
     fs, io,
@@ -23,7 +24,7 @@ use rustix::{
     event::{EventfdFlags, epoll, eventfd},
     fd::OwnedFd,
     process::{Resource, Rlimit, getrlimit, setrlimit},
-    time::{ClockId, clock_gettime},
+    time::{ClockId, Timespec, clock_gettime},
 };
 use serde_json::json;
 
@@ -35,14 +36,19 @@ const ENTRIES: usize = 15_000;
 const PASSES: usize = 101;
 /// How long epoll_ctl is watched.
 const STRETCH: Duration = Duration::from_secs(2);
+/// Entries that a wait finds ready: as far as the probes look.
+const READY: usize = 64;
+/// Waits of which the time is taken, and how often that is done each way in turn.
+const WAITS: u32 = 10_000;
+const TURNS: usize = 7;
 
 fn main() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let reactor = Reactor::new()?;
-    let watched = Watched { pids: vec![std::process::id()], ..Watched::default() };
-    let mut watch = Watch::start(&Options { watched, ..Options::default() }, &reactor)?;
-    let (bare, _) = passes(&mut watch)?;
+    let [bare, off, on] = backlog()?;
+    let mut watch = Watch::start(&options(false), &reactor)?;
+    let (without, _) = passes(&mut watch)?;
     let plain = events(FDS)?;
     let (descriptors, _) = passes(&mut watch)?;
     drop(plain);
@@ -64,13 +70,51 @@ fn main() -> Result<()> {
         "{}",
         json!({
             "entries": ENTRIES,
-            "us_per_1000_fds": (descriptors - bare) / 1e3,
+            "us_per_1000_fds": (descriptors - without) / 1e3,
             "ns_per_entry": (after - before) / ENTRIES as f64,
             "longest_run_us": longest_run / 1e3,
             "longest_ctl_us": { "alone": alone, "passes": beside_passes, "fdinfo": beside_fdinfo },
+            "backlog_ns": { "bare": bare, "off": off, "on": on },
         })
     );
     Ok(())
+}
+
+/// The probes, on this process alone.
+fn options(backlog: bool) -> Options {
+    let watched = Watched { pids: vec![std::process::id()], ..Watched::default() };
+    Options { watched, backlog, ..Options::default() }
+}
+
+/// ns of CPU time of a wait that finds many entries ready: without probes, with them, and with the ready list's length.
+fn backlog() -> Result<[f64; 3]> {
+    let instance = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let ready = events(READY)?;
+    for event in &ready {
+        rustix::io::write(event, &1_u64.to_ne_bytes())?;
+        epoll::add(&instance, event, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    }
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..TURNS {
+        for (times, probes) in times.iter_mut().zip([None, Some(false), Some(true)]) {
+            // An instance of the probes' own reactor each time: it is watched until they are detached.
+            let reactor = Reactor::new()?;
+            let _watch = probes.map(|backlog| Watch::start(&options(backlog), &reactor)).transpose()?;
+            let mut found = Vec::with_capacity(READY);
+            let start = cpu();
+            for _ in 0..WAITS {
+                found.clear();
+                let room = rustix::buffer::spare_capacity(&mut found);
+                epoll::wait(&instance, room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+            }
+            times.push((cpu() - start) / f64::from(WAITS));
+            anyhow::ensure!(found.len() == READY, "{} entries were ready", found.len());
+        }
+    }
+    Ok(times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times.get(TURNS / 2).copied().unwrap_or_default()
+    }))
 }
 
 fn events(count: usize) -> io::Result<Vec<OwnedFd>> {

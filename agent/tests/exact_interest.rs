@@ -1,15 +1,16 @@
 //! Interest sets against /proc/PID/fdinfo, which holds the instance's lock while it prints: an oracle for tests alone.
 //!
-//! Nothing here may watch a process that it did not start, but nginx and memcached, which it starts too.
+//! Nothing here may watch a process that it did not start. Servers are in `oracle`.
 #![cfg(test)]
 
 mod common;
 
-use std::{collections::BTreeMap, fs, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use common::{
     Report, Workload,
-    compare::{count, list},
+    compare::{count, list, number},
+    fdinfo::{oracle, seen},
     require_bpf,
     run::Run,
 };
@@ -30,10 +31,18 @@ const SETS: [&str; 6] = [
 ];
 const INHERITED: &str = "watching-inherited 50 20";
 const NESTED: &str = "watching-nested";
+const PASSED: &str = "watching-passed 10 3";
+const WAITED: &str = "watching-waited 3";
 
 fn run() -> Option<&'static Run> {
     static RUN: LazyLock<Run> = LazyLock::new(|| {
-        Run::of(&SETS.into_iter().chain([INHERITED, NESTED]).map(|words| (words, 1)).collect::<Vec<_>>())
+        Run::of(
+            &SETS
+                .into_iter()
+                .chain([INHERITED, NESTED, PASSED, WAITED])
+                .map(|words| (words, 1))
+                .collect::<Vec<_>>(),
+        )
     });
     require_bpf().then(|| &*RUN)
 }
@@ -79,6 +88,47 @@ fn an_inherited_instance_has_two_holders_and_what_one_closed_the_other_keeps() {
 }
 
 #[test]
+fn an_instance_that_was_passed_over_a_socket_has_the_entries_of_both() {
+    let Some(run) = run() else { return };
+    let seen = run.seen(PASSED);
+    let done = seen.done();
+    let row = instance(&run.report, seen.pid, &done["epfd"]);
+    let child = json!({ "pid": done["child"], "fd": done["child_epfd"] });
+    assert_ne!(done["epfd"], done["child_epfd"]);
+    assert_eq!((list(&row["holders"]).len(), list(&row["holders"]).contains(&child)), (2, true), "{row}");
+    let watched = &row["watched"];
+    assert_eq!(count(&watched["total"]), count(&done["own"]) + count(&done["theirs"]), "{row}");
+    // The parent alone waits.
+    assert_eq!((&row["waiters"], &watched["foreign"]), (&json!(1), &done["theirs"]), "{row}");
+    assert_eq!((&watched["stale"], &watched["approximate"]), (&json!(0), &json!(false)), "{row}");
+}
+
+#[test]
+fn an_instance_that_several_processes_wait_on_has_them_all_and_no_busy_time() {
+    let Some(run) = run() else { return };
+    let seen = run.seen(WAITED);
+    let done = seen.done();
+    let row = instance(&run.report, seen.pid, &done["epfd"]);
+    let processes = list(&done["rows"]);
+    assert_eq!(
+        (list(&row["holders"]).len(), count(&row["waiters"])),
+        (processes.len(), processes.len() as u64)
+    );
+    assert_eq!((&row["watched"]["total"], &row["watched"]["foreign"]), (&json!(1), &json!(0)), "{row}");
+    for process in processes {
+        assert!(
+            list(&row["holders"]).contains(&json!({ "pid": process["pid"], "fd": done["epfd"] })),
+            "{row}"
+        );
+        let of = |looped: &&Value| looped["pid"] == process["pid"] && looped["mechanism"] == "epoll";
+        let loops: Vec<&Value> = list(&run.report["loops"]).iter().filter(of).collect();
+        assert_eq!(loops.len(), 1, "{process}: {loops:?}");
+        assert_eq!((&loops[0]["waits"], &loops[0]["instance"]), (&process["waits"], &row["instance"]));
+        assert!(loops[0]["busy_seconds"].is_null() && loops[0]["utilization"].is_null(), "{}", loops[0]);
+    }
+}
+
+#[test]
 fn nested_instances_show_their_depth() {
     let Some(run) = run() else { return };
     let seen = run.seen(NESTED);
@@ -87,27 +137,6 @@ fn nested_instances_show_their_depth() {
         .map(|epfd| &instance(&run.report, seen.pid, epfd)["depth"])
         .collect();
     assert_eq!(depths, [2, 1, 0]);
-}
-
-/// What /proc says of an instance: descriptor and events of each entry, in order.
-fn oracle(pid: u32, epfd: i32) -> Vec<(u32, u32)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/{epfd}")).unwrap();
-    let entry = |line: &str| {
-        let mut words = line.strip_prefix("tfd:")?.split_whitespace();
-        let fd = words.next()?.parse().ok()?;
-        let events = words.skip_while(|word| *word != "events:").nth(1)?;
-        Some((fd, u32::from_str_radix(events, 16).ok()?))
-    };
-    let mut entries: Vec<(u32, u32)> = text.lines().filter_map(entry).collect();
-    entries.sort_unstable();
-    entries
-}
-
-/// What the probes say of it.
-fn seen(set: &InterestSet) -> Vec<(u32, u32)> {
-    let mut entries: Vec<(u32, u32)> = set.entries.iter().map(|entry| (entry.fd, entry.events)).collect();
-    entries.sort_unstable();
-    entries
 }
 
 /// The interest sets of these processes, by process and descriptor; reads `passes` times and keeps the last.
@@ -135,20 +164,25 @@ fn the_whole_set_equals_what_proc_says() {
         return;
     }
     let mut workloads = Vec::new();
-    for words in SETS {
+    let mut instances: Vec<(u32, i32)> = Vec::new();
+    for words in SETS.into_iter().chain([INHERITED, NESTED]) {
         let workload = Workload::start(words);
-        let epfd = workload.said()["epfd"].as_i64().unwrap();
-        workloads.push((workload, i32::try_from(epfd).unwrap()));
+        let said = workload.said();
+        let epfds = said["epfds"].as_array().cloned().unwrap_or_else(|| vec![said["epfd"].clone()]);
+        let epfds = epfds.iter().map(|epfd| i32::try_from(count(epfd)).unwrap());
+        instances.extend(epfds.map(|epfd| (workload.pid(), epfd)));
+        workloads.push(workload);
     }
-    let (_reactor, mut watch) = watch(workloads.iter().map(|(workload, _)| workload.pid()).collect());
+    assert_eq!(instances.len(), SETS.len() + 1 + 3);
+    let (_reactor, mut watch) = watch(workloads.iter().map(Workload::pid).collect());
     let sets = pass(&mut watch);
-    for (workload, epfd) in &workloads {
-        let set = &sets[&(workload.pid(), *epfd)];
-        assert_eq!(seen(set), oracle(workload.pid(), *epfd));
+    for (pid, epfd) in instances {
+        let set = &sets[&(pid, epfd)];
+        assert_eq!(seen(set), oracle(pid, epfd));
         let live = |bond| set.entries.iter().filter(|entry| entry.bond == bond).count();
         assert_eq!(live(Bond::Live) + live(Bond::Stale), set.entries.len());
     }
-    workloads.into_iter().for_each(|(workload, _)| workload.finish());
+    workloads.into_iter().for_each(Workload::finish);
 }
 
 #[test]
@@ -175,7 +209,9 @@ fn a_set_that_moves_is_read_all_the_same() {
         "{passes} passes beside {} calls: {approximate} approximate, at most {worst} off",
         done["calls"]
     );
-    assert!(count(&done["calls"]) > 10_000, "{done}");
+    // By its CPU time: how many of them fit into a second is the machine's affair.
+    let rate = number(&done["calls"]) / (number(&done["cpu_ns"]) / 1e9);
+    assert!(count(&done["calls"]) > 10_000 && rate > 100_000.0, "{rate} a second: {done}");
     assert!(passes > 50, "{passes}");
     assert!(approximate * 100 <= passes, "{approximate} of {passes}");
     assert!(worst * 100 <= STAY, "{worst} of {STAY}");

@@ -243,6 +243,63 @@ fn an_entry_that_only_a_child_has_still_is_foreign_to_the_parent_that_waits() {
 }
 
 #[test]
+fn threads_in_poll_and_select_show_what_they_wait_for() {
+    if !require_bpf() {
+        return;
+    }
+    let mut setup = Value::Null;
+    let mut workload = None;
+    // It is inspected from before its threads begin to wait: those that waited before are in no row yet.
+    let started = Workload::start("--go inspected-calls");
+    let pid = u64::from(started.pid());
+    let document = inspected(pid, || {
+        let mut started = started;
+        started.tell();
+        setup = started.said();
+        workload = Some(started);
+    });
+    let rows = list(&document["calls"]);
+    let of = |name: &str| {
+        let rows: Vec<&Value> = rows.iter().filter(|row| row["tid"] == setup[name]).collect();
+        assert_eq!(rows.len(), 1, "{name}: {rows:?}");
+        rows[0]
+    };
+    let fds = |row: &Value| -> Vec<Value> {
+        list(&row["fds"]).iter().map(|fd| json!([fd["fd"], fd["mask"], fd["kind"]])).collect()
+    };
+    let (event, full) = (&setup["event"], &setup["full"]);
+    let (reader, listener) = (&setup["reader"], &setup["listener"]);
+    let polled = of("polled");
+    assert_eq!((&polled["thread"], &polled["mechanism"]), (&json!("polls"), &json!("poll")), "{polled}");
+    assert_eq!((&polled["unseen"], &polled["fds_left_out"]), (&Value::Null, &json!(0)), "{polled}");
+    assert_eq!(
+        fds(polled),
+        [
+            json!([listener, ["in", "pri"], "tcp"]),
+            json!([event, ["in", "rdhup"], "eventfd"]),
+            json!([full, ["out"], "eventfd"]),
+            json!([reader, [], "pipe"]),
+        ]
+    );
+    assert_eq!(polled["fds"][0]["socket"]["local"], setup["address"], "{polled}");
+    assert_eq!(fds(of("ppolled")), [json!([reader, ["in"], "pipe"])]);
+    let selected = of("selected");
+    assert_eq!((&selected["mechanism"], &selected["unseen"]), (&json!("select"), &Value::Null), "{selected}");
+    let mut expected = [
+        json!([event, ["in", "pri"], "eventfd"]),
+        json!([full, ["out"], "eventfd"]),
+        json!([reader, ["in"], "pipe"]),
+        json!([listener, ["pri"], "tcp"]),
+    ];
+    expected.sort_by_key(|row| count(&row[0]));
+    assert_eq!(fds(selected), expected);
+    let elsewhere = of("elsewhere");
+    assert_eq!(elsewhere["unseen"], "it was not in the call when it was looked at", "{elsewhere}");
+    assert_eq!((list(&elsewhere["fds"]).len(), &elsewhere["fds_left_out"]), (0, &json!(0)));
+    workload.unwrap().finish();
+}
+
+#[test]
 fn top_leaves_out_the_rest_and_says_how_many() {
     if !require_bpf() {
         return;

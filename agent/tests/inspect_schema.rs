@@ -7,9 +7,12 @@ mod published;
 use loopscope::{
     inspect::{
         self, Inspection,
-        document::{DeliveredRow, Delivery, FdRow, ProcessRow, UserRow},
+        document::{CallFdRow, CallRow, DeliveredRow, Delivery, FdRow, ProcessRow, UserRow},
     },
-    report::{Format, Report, document::SCHEMA},
+    report::{
+        Format, Report,
+        document::{Mechanism, SCHEMA},
+    },
 };
 use published::schema;
 use serde_json::Value;
@@ -46,6 +49,10 @@ fn most() -> Inspection {
         delivered: vec![DeliveredRow { instance: 1, known: 5, ..DeliveredRow::default() }],
         fds: vec![FdRow { delivered: Delivery::Known, mask: vec!["in".to_owned()], ..FdRow::full() }],
         fds_left_out: 4,
+        calls: vec![
+            CallRow { mechanism: Mechanism::Select, fds: vec![CallFdRow::default()], ..CallRow::default() },
+            CallRow { mechanism: Mechanism::Poll, unseen: Some("it ended".to_owned()), ..CallRow::default() },
+        ],
         ..least()
     }
 }
@@ -64,7 +71,9 @@ fn both_schemas_hold_for_the_document() {
 #[test]
 fn a_document_that_lacks_a_field_or_guesses_is_invalid() {
     let (schema, whole) = (schema("inspect.schema.json"), json(&most()));
-    for name in ["process", "users", "delivered", "fds", "fds_left_out", "loops", "instances", "notes"] {
+    for name in
+        ["process", "users", "delivered", "fds", "fds_left_out", "calls", "loops", "instances", "notes"]
+    {
         let mut document = whole.clone();
         document.as_object_mut().unwrap().remove(name);
         assert!(!schema.is_valid(&document), "without {name}");
@@ -75,6 +84,14 @@ fn a_document_that_lacks_a_field_or_guesses_is_invalid() {
         document["fds"][0].as_object_mut().unwrap().remove(&name);
         assert!(!schema.is_valid(&document), "without {name} of a descriptor");
     }
+    for (call, name) in [(0, "unseen"), (0, "fds_left_out"), (1, "tid"), (1, "mechanism")] {
+        let mut document = whole.clone();
+        document["calls"][call].as_object_mut().unwrap().remove(name);
+        assert!(!schema.is_valid(&document), "without {name} of a call");
+    }
+    let mut document = whole.clone();
+    document["calls"][0]["unseen"] = "it ended".into();
+    assert!(!schema.is_valid(&document), "a call that was not seen, with descriptors");
     for delivered in ["ambiguous", "changed", "unknown", "other"] {
         let mut document = whole.clone();
         document["fds"][0]["delivered"] = delivered.into();

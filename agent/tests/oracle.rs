@@ -10,6 +10,8 @@
     reason = "a test reports by its panic, in its helpers too"
 )]
 
+#[path = "common/fdinfo.rs"]
+mod fdinfo;
 mod oracle_support;
 
 use std::{
@@ -25,7 +27,7 @@ use loopscope::report::{
 use oracle_support::{
     bpftrace::{Bpftrace, Who},
     count::Counted,
-    load,
+    idle, load,
     process::{Process, Signal, interrupt, send},
     report::Watching,
     requirements, server,
@@ -211,4 +213,47 @@ fn nginx_that_quits_counts_as_strace_counts() {
 #[test]
 fn nginx_that_is_terminated_counts_as_strace_counts() {
     nginx_under_strace("multi_accept on;", Signal::TERM);
+}
+
+/// The interest sets of a server with idle connections, against /proc/PID/fdinfo.
+fn idle_sets_equal_proc(port: u16, question: &str, end: &str, pids: &BTreeSet<u32>) {
+    let connections = idle::connections(port, question, end);
+    let entries = idle::compare(pids);
+    eprintln!("equal to /proc/PID/fdinfo: {entries} entries of {} processes", pids.len());
+    assert!(entries > idle::CONNECTIONS, "{entries}");
+    idle::still_there(connections);
+}
+
+#[test]
+fn interest_sets_of_nginx_equal_what_proc_says() {
+    let Some(_turn) = turn(&["nginx", "sh"]) else { return };
+    idle::raise_limit();
+    let (port, folder) = (server::free_port(), server::Folder::new());
+    let nginx = server::nginx_idle(&folder, port);
+    nginx.signal(Signal::CONT);
+    server::wait_for(port);
+    let workers = server::children(nginx.pid(), server::NGINX_WORKERS);
+    idle_sets_equal_proc(port, load::GET, load::BODY, &workers);
+}
+
+#[test]
+fn interest_sets_of_haproxy_equal_what_proc_says() {
+    let Some(_turn) = turn(&["haproxy", "sh"]) else { return };
+    idle::raise_limit();
+    let (port, folder) = (server::free_port(), server::Folder::new());
+    let haproxy = server::haproxy_idle(&folder, port);
+    haproxy.signal(Signal::CONT);
+    server::wait_for(port);
+    idle_sets_equal_proc(port, load::GET, load::BODY, &BTreeSet::from([haproxy.pid()]));
+}
+
+#[test]
+fn interest_sets_of_memcached_equal_what_proc_says() {
+    let Some(_turn) = turn(&["memcached", "sh"]) else { return };
+    idle::raise_limit();
+    let port = server::free_port();
+    let memcached = server::memcached(port);
+    memcached.signal(Signal::CONT);
+    server::wait_for(port);
+    idle_sets_equal_proc(port, "mn\r\n", "MN\r\n", &BTreeSet::from([memcached.pid()]));
 }

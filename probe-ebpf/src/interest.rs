@@ -2,10 +2,12 @@
 //! from the kernel's own tree (fs/eventpoll.c: `eventpoll.rbr`).
 //!
 //! It takes no lock, so the tree may change under the walk. Entries are visited in the order of their keys, each key
-//! greater than the last, so a walk ends and shows none twice; what a rotation hides from it, a second walk shows: it
-//! compares, and where the two differ a third is sent too. A run of the program is bounded by [`STEPS`] and goes on where
-//! it was by the last key, never by a pointer, since entries may be freed in between. What is found leaves through a
-//! ring buffer, since the iterator's own drops what a run wrote that asks to be called again.
+//! greater than the last, so a walk ends and shows none twice. What a rotation hides from it, the kernel's own count
+//! shows: an instance has a reference for each entry (fs/eventpoll.c: `ep_get` in ep_insert). Where that count moved, or
+//! is not what was seen, or where the kernel has none (before Linux 6.4), a second walk compares, and where the two differ
+//! a third is sent too. A run of the program is bounded by [`STEPS`] and goes on where it was by the last key, never by
+//! a pointer, since entries may be freed in between. What is found leaves through a ring buffer, since the iterator's
+//! own drops what a run wrote that asks to be called again.
 
 use core::ffi::c_void;
 
@@ -20,10 +22,11 @@ use crate::{
     filter,
     instance::{self, Table},
     kernel::{
-        self, EPITEM_DATA, EPITEM_EVENT, EPITEM_FD, EPITEM_FILE, EPITEM_RBN, EVENTPOLL_RBR, EVENTPOLL_USER,
-        FILE_PRIVATE_DATA, RB_NODE_LEFT, RB_NODE_RIGHT, TASK_FILES, TASK_GROUP_LEADER, TaskIter, TaskPtr,
-        USER_STRUCT_UID,
+        self, EPITEM_DATA, EPITEM_EVENT, EPITEM_FD, EPITEM_FILE, EPITEM_RBN, EVENTPOLL_RBR,
+        EVENTPOLL_REFCOUNT, EVENTPOLL_USER, FILE_F_OP, FILE_PRIVATE_DATA, RB_NODE_LEFT, RB_NODE_RIGHT,
+        TASK_FILES, TASK_GROUP_LEADER, TaskIter, TaskPtr, USER_STRUCT_UID,
     },
+    storage::reader,
     wait::now,
 };
 
@@ -33,8 +36,8 @@ const STEPS: u32 = 512;
 const DEPTH: usize = 64;
 /// Descriptors that are looked at in one step.
 const DESCRIPTORS: u32 = 8;
-/// Tree nodes that are passed in one step: the helper's loop takes longer for a call than a node does.
-const NODES: u32 = 8;
+/// Moves in a tree in one step, two for an entry: the helper's loop takes longer for a call than a move does.
+const MOVES: u32 = 16;
 /// "Call me again with this task": the read gives EAGAIN.
 const AGAIN: i32 = 1;
 /// BPF_RB_NO_WAKEUP: the reader empties the buffer by itself.
@@ -67,8 +70,11 @@ struct Walker {
     walking: u32,
     /// Number of the walk of this instance: 0 and 2 are sent, 1 compares.
     round: u32,
-    /// Address of the pointer to the tree's root.
-    tree: u64,
+    /// Address of the instance, and its count of references when the walk began.
+    instance: u64,
+    references: u64,
+    /// Address of the kernel's epoll file operations, or 0 while they are not known.
+    operations: u64,
     /// The entry that is looked at, or 0 where the next is on top of `stack`.
     cursor: u64,
     depth: u32,
@@ -110,7 +116,7 @@ pub fn show(ctx: *const TaskIter) -> i32 {
         return 0;
     }
     // What is left of the tree is found by the last key.
-    walker.cursor = if walker.walking == 0 { 0 } else { kernel::read(walker.tree) };
+    walker.cursor = if walker.walking == 0 { 0 } else { root(walker) };
     walker.depth = 0;
     walker.before = walker.count;
     let mut nothing = 0_u64;
@@ -161,6 +167,7 @@ fn begin(walker: &mut Walker, task: TaskPtr) -> bool {
     walker.next = 0;
     walker.walking = 0;
     walker.count = 0;
+    walker.operations = reader().map_or(0, |reader| reader.epoll_fops);
     walker.chunk.head.tgid = kernel::ids(task).0;
     true
 }
@@ -178,28 +185,24 @@ fn visited(address: u64, table: u64, session: u64) -> bool {
     false
 }
 
-/// One step: a few descriptors, or an entry. 1 ends the loop.
+/// One step: a few descriptors, or a few moves in a tree. 1 ends the loop.
 unsafe extern "C" fn step(_: u32, _: *mut c_void) -> i64 {
     let Some(walker) = walker() else {
         return 1;
     };
-    for _ in 0..NODES {
-        if walker.walking == 0 {
-            break;
-        }
-        walk(walker);
-    }
     if walker.walking != 0 {
+        walk(walker);
         return 0;
     }
+    let (table, size, operations) = (walker.files, walker.size, walker.operations);
     for _ in 0..DESCRIPTORS {
-        if walker.next >= walker.size {
+        let fd = walker.next;
+        if fd >= size {
             return 1;
         }
-        let fd = walker.next;
-        walker.next += 1;
-        let file = kernel::read(walker.files + u64::from(fd) * 8);
-        if file != 0 && instance::is_epoll(file) {
+        walker.next = fd + 1;
+        let file = kernel::load(table + u64::from(fd) * 8);
+        if file != 0 && kernel::load(file + u64::from(FILE_F_OP.load())) == operations && operations != 0 {
             found(walker, file, fd);
             return 0;
         }
@@ -221,17 +224,33 @@ fn found(walker: &mut Walker, file: u64, fd: u32) {
     if visited(file, walker.files, walker.session) {
         return;
     }
-    walker.tree = instance + u64::from(EVENTPOLL_RBR.load());
+    walker.instance = instance;
+    walker.references = references(walker);
     walker.walking = 1;
     walker.lost = 0;
     again(walker, 0);
+}
+
+/// The root of the instance's tree.
+#[inline(always)]
+fn root(walker: &Walker) -> u64 {
+    kernel::load(walker.instance + u64::from(EVENTPOLL_RBR.load()))
+}
+
+/// The instance's count of references: one of its file, and one of each entry. 0 where the kernel has no such count.
+#[inline(always)]
+fn references(walker: &Walker) -> u64 {
+    match EVENTPOLL_REFCOUNT.load() {
+        0 => 0,
+        offset => u64::from(kernel::load(walker.instance + u64::from(offset)) as u32),
+    }
 }
 
 /// Begins a walk of the instance.
 #[inline(always)]
 fn again(walker: &mut Walker, round: u32) {
     walker.round = round;
-    walker.cursor = kernel::read(walker.tree);
+    walker.cursor = root(walker);
     walker.depth = 0;
     walker.last_file = 0;
     walker.last_fd = -1;
@@ -240,50 +259,87 @@ fn again(walker: &mut Walker, round: u32) {
     walker.before = 0;
 }
 
-/// A field of the entry whose tree node is given.
-#[inline(always)]
-fn item(node: u64, offset: u32) -> u64 {
-    kernel::read(node.wrapping_add(u64::from(offset)).wrapping_sub(u64::from(EPITEM_RBN.load())))
+/// Where the fields of an entry lie, from its tree node on: found once a step, since each is two globals.
+#[derive(Clone, Copy)]
+struct Places {
+    file: u64,
+    fd: u64,
+    events: u64,
+    data: u64,
+    left: u64,
+    right: u64,
 }
 
-/// One step of a walk: down to the left, or the next entry in order.
+impl Places {
+    #[inline(always)]
+    fn new() -> Places {
+        let node = u64::from(EPITEM_RBN.load());
+        let from = |offset: u32| u64::from(offset).wrapping_sub(node);
+        Places {
+            file: from(EPITEM_FILE.load()),
+            fd: from(EPITEM_FD.load()),
+            events: from(EPITEM_EVENT.load()),
+            data: from(EPITEM_DATA.load()),
+            left: RB_NODE_LEFT.load().into(),
+            right: RB_NODE_RIGHT.load().into(),
+        }
+    }
+}
+
+/// Whether a key is not beyond the last one that was visited.
+#[inline(always)]
+fn passed(walker: &Walker, file: u64, fd: u32) -> bool {
+    file < walker.last_file || (file == walker.last_file && i64::from(fd) <= walker.last_fd)
+}
+
+/// A few moves of a walk: down to the left, or the next entry in order.
 #[inline(always)]
 fn walk(walker: &mut Walker) {
-    let node = walker.cursor;
-    if node != 0 {
-        let (file, fd) = (item(node, EPITEM_FILE.load()), item(node, EPITEM_FD.load()) as u32);
-        if file < walker.last_file || (file == walker.last_file && i64::from(fd) <= walker.last_fd) {
-            walker.cursor = kernel::read(node + u64::from(RB_NODE_RIGHT.load()));
-            return;
+    let places = Places::new();
+    let mut node = walker.cursor;
+    let mut depth = walker.depth;
+    for _ in 0..MOVES {
+        if node == 0 {
+            if depth == 0 {
+                return ended(walker);
+            }
+            depth -= 1;
+            // SAFETY: below the length of the array.
+            let next = unsafe { *walker.stack.get_unchecked(kernel::below::<DEPTH>(depth as usize)) };
+            if visit(walker, next, &places) {
+                node = kernel::load(next.wrapping_add(places.right));
+            }
+            continue;
         }
-        let depth = walker.depth as usize;
-        if depth >= DEPTH {
+        let file = kernel::load(node.wrapping_add(places.file));
+        let fd = kernel::load(node.wrapping_add(places.fd)) as u32;
+        if passed(walker, file, fd) {
+            node = kernel::load(node.wrapping_add(places.right));
+            continue;
+        }
+        if depth as usize >= DEPTH {
             walker.lost = 1;
-            walker.cursor = 0;
-            return;
+            node = 0;
+            continue;
         }
         // SAFETY: below the length of the array.
-        unsafe { *walker.stack.get_unchecked_mut(kernel::below::<DEPTH>(depth)) = node };
-        walker.depth = depth as u32 + 1;
-        walker.cursor = kernel::read(node + u64::from(RB_NODE_LEFT.load()));
-        return;
+        unsafe { *walker.stack.get_unchecked_mut(kernel::below::<DEPTH>(depth as usize)) = node };
+        depth += 1;
+        node = kernel::load(node.wrapping_add(places.left));
     }
-    if walker.depth == 0 {
-        ended(walker);
-        return;
-    }
-    walker.depth -= 1;
-    // SAFETY: below the length of the array.
-    let node = unsafe { *walker.stack.get_unchecked(kernel::below::<DEPTH>(walker.depth as usize)) };
-    visit(walker, node);
-    walker.cursor = kernel::read(node + u64::from(RB_NODE_RIGHT.load()));
+    walker.cursor = node;
+    walker.depth = depth;
 }
 
-/// Takes in an entry.
+/// Takes in an entry; false where its key is not beyond the last: the tree moved.
 #[inline(always)]
-fn visit(walker: &mut Walker, node: u64) {
-    let (file, fd) = (item(node, EPITEM_FILE.load()), item(node, EPITEM_FD.load()) as u32);
-    let events = item(node, EPITEM_EVENT.load()) as u32;
+fn visit(walker: &mut Walker, node: u64, places: &Places) -> bool {
+    let item = |offset: u64| kernel::load(node.wrapping_add(offset));
+    let (file, fd) = (item(places.file), item(places.fd) as u32);
+    if passed(walker, file, fd) {
+        return false;
+    }
+    let events = item(places.events) as u32;
     walker.last_file = file;
     walker.last_fd = i64::from(fd);
     walker.count += 1;
@@ -291,24 +347,28 @@ fn visit(walker: &mut Walker, node: u64) {
         .sum
         .wrapping_add((file ^ u64::from(fd)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(events));
     if walker.round == 1 {
-        return;
+        return true;
     }
-    let behind = fd < walker.size && kernel::read(walker.files + u64::from(fd) * 8) == file;
+    let behind = fd < walker.size && kernel::load(walker.files + u64::from(fd) * 8) == file;
+    let data = item(places.data);
     let filled = kernel::below::<CHUNK_ENTRIES>(walker.chunk.head.count as usize);
     // SAFETY: below the length of the array.
     let entry = unsafe { walker.chunk.entries.get_unchecked_mut(filled) };
-    *entry =
-        Entry { file, data: item(node, EPITEM_DATA.load()), fd, events, behind: behind.into(), _unused: 0 };
+    *entry = Entry { file, data, fd, events, behind: behind.into(), _unused: 0 };
     walker.chunk.head.count = filled as u32 + 1;
     if filled + 1 == CHUNK_ENTRIES {
         send(walker, chunk::ENTRIES);
     }
+    true
 }
 
 /// A walk has come to its end: sends what is left of it, and decides whether it was the last.
 #[inline(always)]
 fn ended(walker: &mut Walker) {
-    if walker.round == 0 {
+    let whole = walker.references != 0
+        && walker.count + 1 == walker.references
+        && references(walker) == walker.references;
+    if walker.round == 0 && !(whole && walker.lost == 0) {
         walker.first_count = walker.count;
         walker.first_sum = walker.sum;
         again(walker, 1);

@@ -15,7 +15,8 @@ use crate::build_probe::{self, Checked};
 use crate::{dashboards, debian, deny, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
-const OBSERVED: [(&str, &str); 10] = [
+const OBSERVED: [(&str, &str); 11] = [
+    ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
     ("memcached", "memcached"),
     ("redis-server", "redis-server"),
@@ -246,6 +247,7 @@ fn set_up() -> Result<Outcome> {
     } else {
         debian::install(&missing, "the tests observe them or compare with them")?;
         let servers = [
+            ("haproxy", "haproxy"),
             ("nginx-light", "nginx"),
             ("memcached", "memcached"),
             ("redis-server", "redis-server"),

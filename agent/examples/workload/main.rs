@@ -5,6 +5,7 @@
 //! stdin ends, unless `--quit`; starts at the first line on stdin with `--go`. Its times are CLOCK_MONOTONIC ns,
 //! as the probes'. It must not use loopscope's own code: what it says has to come from another source.
 
+mod asked;
 mod calls;
 mod ctl;
 mod edges;
@@ -88,6 +89,8 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "ready" => ready::run(n(0)?, n(1)?, n(2)?)?,
         "watching" => watching::many(n(0)?, n(1)?, n(2)?)?,
         "watching-inherited" => watching::inherited(n(0)?, n(1)?)?,
+        "watching-passed" => return watching::passed(n(0)?, n(1)?).map(|()| None),
+        "watching-waited" => return watching::waited(n(0)?).map(|()| None),
         "watching-nested" => watching::nested()?,
         "watching-moving" => watching::moving(n(0)?, n(1)?)?,
         "closed" => lives::closed(n(0)?)?,
@@ -107,6 +110,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "inspected" => return inspected::run().map(|()| None),
         "inspected-kinds" => inspected::kinds()?,
         "inspected-inherited" => return inspected::inherited(n(0)? == 1).map(|()| None),
+        "inspected-calls" => asked::run()?,
         "inspected-shared" => return inspected::shared(n(0)?).map(|()| None),
         "headless" => return edges::headless(n(0)?),
         "same-process" => edges::same_process()?,

@@ -105,7 +105,8 @@ fn replay(args: &InspectArgs, path: &Path) -> Result<ExitCode, Failure> {
     };
     let process = build::recorded_process(&window, args.pid);
     let report = document(&window, &origin, aside, replay.started_at());
-    let inspection = Inspection { report, process, users, delivered: Vec::new(), fds, fds_left_out };
+    let inspection =
+        Inspection { report, process, users, delivered: Vec::new(), fds, fds_left_out, calls: Vec::new() };
     output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -160,6 +161,8 @@ impl Seen {
         }
         fds.sort_by(FdRow::by_events);
         let fds_left_out = cut(&mut fds, top);
+        let most = top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX));
+        let calls = descriptors.calls(&window, most);
         let origin = report::origin(watch.probes(), self.notes);
         // Looking counts up makes the kernel skip runs of probes, but not in the window.
         let aside = Aside { missed, damaged: watch.damaged(), interest: None, costs: watch.costs() };
@@ -167,7 +170,7 @@ impl Seen {
         let now = build::process(pid, self.process.exe.clone());
         let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };
         let users = build::users(&window.instances, &watches, build::max_user_watches());
-        Inspection { report, process, users, delivered, fds, fds_left_out }
+        Inspection { report, process, users, delivered, fds, fds_left_out, calls }
     }
 
     /// Which entries delivered the events.

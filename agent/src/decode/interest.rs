@@ -69,7 +69,10 @@ impl Assembly {
         let holder = self.holders.last_mut().filter(|holder| holder.instance.0 == head.file);
         let entries = holder.ok_or(Damaged::Kind(head.kind))?.entries.get_or_insert_default();
         let walk = if head.round == 2 { entries.second.get_or_insert_default() } else { &mut entries.first };
-        walk.extend(body.chunks_exact(size_of::<Entry>()).filter_map(Entry::read));
+        // Each chunk is an entry's length: none is left out, and the room is taken at once.
+        walk.extend(
+            body.chunks_exact(size_of::<Entry>()).map(|bytes| Entry::read(bytes).unwrap_or_default()),
+        );
         entries.lost |= head.lost != 0;
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod cgroup;
 pub mod files;
 mod pods;
+pub mod polled;
 
 use std::{
     collections::HashMap,

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    document::{Bond, DeliveredRow, Delivery, FdRow, ProcessRow, SocketRow, Trigger, UserRow},
+    calls,
+    document::{Bond, CallRow, DeliveredRow, Delivery, FdRow, ProcessRow, SocketRow, Trigger, UserRow},
     events,
 };
 use crate::{
@@ -150,8 +151,13 @@ impl Descriptors {
         (rows, sums)
     }
 
+    /// What the threads that wait by poll or select wait for, `most` descriptors of each.
+    pub fn calls(&mut self, window: &Window, most: usize) -> Vec<CallRow> {
+        self.files.as_mut().map_or_else(Vec::new, |files| calls::rows(self.pid, window, most, files))
+    }
+
     fn file(&mut self, entry: &WatchedFile) -> Option<File> {
-        self.files.as_mut()?.get(entry.tgid?, entry.fd)
+        self.files.as_mut()?.get(entry.tgid()?, entry.fd)
     }
 
     /// What an entry delivered, unless its descriptor means another socket or pipe than when the window began: the kernel
@@ -166,7 +172,7 @@ impl Descriptors {
         let (Some(Events::Known(count)), Some(sums)) = (events, sums) else {
             return events;
         };
-        let other = entry.tgid == Some(self.pid)
+        let other = entry.tgid() == Some(self.pid)
             && (self.before.get(&entry.fd).zip(file)).is_some_and(|(before, file)| *before != file.link);
         let reused = other && self.before_is_unique(entry.fd);
         match reused && count > 0 {
@@ -188,6 +194,22 @@ impl Descriptors {
     }
 }
 
+/// Kind, path and socket of what a descriptor is, as rows have them.
+pub(super) fn parts(file: Option<File>) -> (Option<String>, Option<String>, Option<SocketRow>) {
+    let Some(File { kind, path, socket, .. }) = file else {
+        return (None, None, None);
+    };
+    let socket = socket.map(|socket| SocketRow {
+        local: socket.local,
+        remote: socket.remote,
+        state: socket.state.map(str::to_owned),
+        listening: socket.listening,
+        receive_queue: socket.receive_queue,
+        send_queue: socket.send_queue,
+    });
+    (Some(kind), path, socket)
+}
+
 fn row(
     instance: u64,
     entry: &WatchedFile,
@@ -202,14 +224,12 @@ fn row(
         Some(Events::Ambiguous(together)) => (Delivery::Ambiguous, None, together),
         Some(Events::Changed) => (Delivery::Changed, None, 0),
     };
-    let (kind, path, socket) = match file {
-        None => (nested.map(|_| "epoll".to_owned()), None, None),
-        Some(file) => (Some(file.kind), file.path, file.socket),
-    };
+    let (kind, path, socket) = parts(file);
+    let kind = kind.or(nested.map(|_| "epoll".to_owned()));
     FdRow {
         instance,
         fd: entry.fd,
-        pid: entry.tgid,
+        pid: entry.tgid(),
         events: count,
         delivered,
         mask: events::words(entry.events),
@@ -224,14 +244,7 @@ fn row(
         kind,
         path,
         nested,
-        socket: socket.map(|socket| SocketRow {
-            local: socket.local,
-            remote: socket.remote,
-            state: socket.state.map(str::to_owned),
-            listening: socket.listening,
-            receive_queue: socket.receive_queue,
-            send_queue: socket.send_queue,
-        }),
+        socket,
         rank,
     }
 }

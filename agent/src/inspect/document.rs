@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Report;
+use crate::report::{Report, document::Mechanism};
 
 /// What `inspect` saw.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Inspection {
     pub fds: Vec<FdRow>,
     /// How many more there are than `fds` has.
     pub fds_left_out: u64,
+    /// Its threads that wait by poll or select, and what each waited for when it was looked at.
+    pub calls: Vec<CallRow>,
 }
 
 /// A process and what it may open.
@@ -157,6 +159,38 @@ pub struct SocketRow {
     pub receive_queue: Option<u64>,
     /// Bytes that the peer has not acknowledged yet.
     pub send_queue: Option<u64>,
+}
+
+/// A thread that waits by poll or select, and a call of it that was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRow {
+    /// Thread id as the host counts.
+    pub tid: u32,
+    /// Its name.
+    pub thread: String,
+    /// poll or select.
+    pub mechanism: Mechanism,
+    /// Why its call could not be seen; null where it was.
+    pub unseen: Option<String>,
+    /// What it waited for, in the order of the call.
+    pub fds: Vec<CallFdRow>,
+    /// How many more there are than `fds` has.
+    pub fds_left_out: u64,
+}
+
+/// A descriptor of a poll or select.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallFdRow {
+    /// The descriptor.
+    pub fd: u32,
+    /// What was waited for: as [`FdRow::mask`]; of select in, out and pri.
+    pub mask: Vec<String>,
+    /// As [`FdRow::kind`].
+    pub kind: Option<String>,
+    /// As [`FdRow::path`].
+    pub path: Option<String>,
+    /// As [`FdRow::socket`].
+    pub socket: Option<SocketRow>,
 }
 
 impl FdRow {

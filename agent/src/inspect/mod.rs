@@ -4,6 +4,7 @@
 //! Nothing here attaches or waits.
 
 pub mod build;
+pub mod calls;
 pub mod document;
 mod events;
 mod table;

@@ -3,9 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::document::{Bond, Delivery, FdRow, Inspection, SocketRow, Trigger};
+use super::document::{Bond, CallFdRow, CallRow, Delivery, FdRow, Inspection, SocketRow, Trigger};
 use crate::report::{
-    document::{InstanceRow, ListenerRow},
+    document::{InstanceRow, ListenerRow, Mechanism},
     grid::{Align, Grid, Head},
     table::{Page, footer, holders, loops, plural, summary},
     units,
@@ -33,6 +33,7 @@ pub fn write(inspection: &Inspection, width: Option<usize>, out: &mut dyn Write)
     loops(&inspection.report, &mut page)?;
     instances(inspection, &mut page)?;
     descriptors(inspection, &mut page)?;
+    calls(inspection, &mut page)?;
     footer(&inspection.report, &mut page)
 }
 
@@ -165,6 +166,59 @@ fn descriptors(inspection: &Inspection, page: &mut Page) -> io::Result<()> {
     }
 }
 
+const CALL_HEADS: [Head; 6] = [
+    right("FD", 0),
+    left("KIND", 1),
+    left("WHAT", 0),
+    left("STATE", 2),
+    left("QUEUES", 5),
+    left("WAITS FOR", 3),
+];
+
+/// What threads wait for by poll and select.
+fn calls(inspection: &Inspection, page: &mut Page) -> io::Result<()> {
+    for row in &inspection.calls {
+        page.blank()?;
+        page.say(&call(row))?;
+        if row.fds.is_empty() {
+            continue;
+        }
+        let mut grid = Grid::new(CALL_HEADS);
+        for fd in &row.fds {
+            grid.push(call_fd(fd));
+        }
+        page.grid(&grid)?;
+        if row.fds_left_out > 0 {
+            let more = usize::try_from(row.fds_left_out).unwrap_or(usize::MAX);
+            page.say(&format!("and {}; --top N shows more.", plural(more, "descriptor")))?;
+        }
+    }
+    Ok(())
+}
+
+/// A thread, and whether its call was seen.
+fn call(row: &CallRow) -> String {
+    let mechanism = if row.mechanism == Mechanism::Select { "select" } else { "poll" };
+    match &row.unseen {
+        None => format!("Thread {} ({}) was in {mechanism}, waiting for:", row.tid, row.thread),
+        Some(why) => {
+            format!("What thread {} ({}) waits for by {mechanism} was not seen: {why}.", row.tid, row.thread)
+        }
+    }
+}
+
+fn call_fd(row: &CallFdRow) -> [String; 6] {
+    let socket = row.socket.as_ref();
+    [
+        row.fd.to_string(),
+        row.kind.clone().unwrap_or_else(|| NONE.to_owned()),
+        socket.map_or_else(|| row.path.clone().unwrap_or_default(), ends),
+        socket.and_then(|socket| socket.state.clone()).unwrap_or_default(),
+        socket.map(queues).unwrap_or_default(),
+        row.mask.join(","),
+    ]
+}
+
 fn events(row: &FdRow) -> String {
     match (row.delivered, row.events) {
         (_, Some(events)) => units::count(events),
@@ -178,9 +232,11 @@ fn what(row: &FdRow) -> String {
     if let Some(instance) = row.nested {
         return format!("instance {instance}");
     }
-    let Some(socket) = &row.socket else {
-        return row.path.clone().unwrap_or_default();
-    };
+    row.socket.as_ref().map_or_else(|| row.path.clone().unwrap_or_default(), ends)
+}
+
+/// The two ends of a socket.
+fn ends(socket: &SocketRow) -> String {
     match (&socket.local, &socket.remote) {
         (Some(local), Some(remote)) => format!("{local} -> {remote}"),
         (Some(local), None) => local.clone(),
@@ -263,6 +319,39 @@ mod tests {
             let words: Vec<&str> = text.split_whitespace().collect();
             assert!(words.windows(expected.len()).any(|words| words == expected), "{expected:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_a_call_waits_for_is_shown_or_why_it_is_not() {
+        let fd = CallFdRow {
+            fd: 9,
+            mask: vec!["in".to_owned(), "pri".to_owned()],
+            kind: Some("pipe".to_owned()),
+            ..CallFdRow::default()
+        };
+        let seen = CallRow {
+            tid: 70,
+            thread: "a\u{1b}".to_owned(),
+            mechanism: Mechanism::Select,
+            fds: vec![fd],
+            fds_left_out: 2,
+            unseen: None,
+        };
+        let unseen = CallRow { fds: Vec::new(), unseen: Some("it ended".to_owned()), ..seen.clone() };
+        let text = text(&Inspection { calls: vec![seen, unseen], ..Inspection::default() });
+        for expected in [
+            "Thread 70 (a?) was in select, waiting for:",
+            "and 2 descriptors; --top N shows more.",
+            "What thread 70 (a?) waits for by select was not seen: it ended.",
+        ] {
+            assert!(text.contains(expected), "{expected:?} in\n{text}");
+        }
+        assert!(
+            text.split_whitespace()
+                .collect::<Vec<_>>()
+                .windows(3)
+                .any(|words| words == ["9", "pipe", "in,pri"])
+        );
     }
 
     #[test]

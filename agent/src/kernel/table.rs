@@ -3,7 +3,7 @@
 
 use loopscope_probe::{CALL_NUMBERS, probe};
 
-use Serves::{All, Backlog, Cgroups, Interest};
+use Serves::{All, Backlog, Cgroups, Interest, OneWalk};
 
 /// One call or event that is observed.
 #[derive(Debug)]
@@ -168,6 +168,8 @@ pub enum Serves {
     Backlog,
     /// Interest sets.
     Interest,
+    /// Reading them by one walk in the place of two.
+    OneWalk,
 }
 
 /// One row of the table below.
@@ -217,6 +219,8 @@ pub const OFFSETS: &[Offset] = &[
     offset("EPITEM_DATA", "epitem", &["event.data"], Interest),
     offset("EVENTPOLL_RBR", "eventpoll", &["rbr.rb_root.rb_node"], Interest),
     offset("EVENTPOLL_USER", "eventpoll", &["user"], Interest),
+    // Since Linux 6.4.
+    offset("EVENTPOLL_REFCOUNT", "eventpoll", &["refcount.refs.counter"], OneWalk),
     offset("USER_STRUCT_UID", "user_struct", &["uid"], Interest),
     offset("RB_NODE_LEFT", "rb_node", &["rb_left"], Interest),
     offset("RB_NODE_RIGHT", "rb_node", &["rb_right"], Interest),

@@ -160,7 +160,7 @@ mod tests {
     use super::{super::interest::Bond, *};
 
     fn entry(file: u64, fd: u32, data: u64) -> WatchedFile {
-        WatchedFile { fd, events: 1, data, bond: Bond::Live, tgid: None, file }
+        WatchedFile { fd, events: 1, data, bond: Bond::Live, process: None, file }
     }
 
     fn counts(words: &[(u64, u64)]) -> Counts {

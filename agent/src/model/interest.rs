@@ -1,6 +1,9 @@
 //! Interest sets: what each epoll instance watches, put together from the tables of all who hold it. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    num::NonZeroU32,
+};
 
 use loopscope_probe::Entry;
 use serde::{Deserialize, Serialize};
@@ -31,7 +34,7 @@ pub enum Bond {
     Stale,
 }
 
-/// An entry of an interest set.
+/// An entry of an interest set. As large as [`Entry`], so that a set is made in the place of what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchedFile {
     /// The descriptor under which it was added.
@@ -43,9 +46,18 @@ pub struct WatchedFile {
     /// Whether the descriptor still means the file.
     pub bond: Bond,
     /// A process in whose table it does.
-    pub tgid: Option<u32>,
+    pub(super) process: Option<NonZeroU32>,
     /// Address of the file; never shown.
     pub(super) file: u64,
+}
+
+const _: () = assert!(size_of::<WatchedFile>() == size_of::<Entry>());
+
+impl WatchedFile {
+    /// A process in whose table its descriptor means the file; None where there is none.
+    pub fn tgid(&self) -> Option<u32> {
+        self.process.map(NonZeroU32::get)
+    }
 }
 
 /// What an instance watches.
@@ -114,27 +126,29 @@ pub(super) fn sets(
     }
     let mut sets: BTreeMap<Waitable, InterestSet> = by_instance
         .into_iter()
-        .map(|(instance, holders)| (instance, set(&holders, || waiting(&instance))))
+        .map(|(instance, holders)| (instance, set(holders, || waiting(&instance))))
         .collect();
     nest(&mut sets);
     sets
 }
 
 /// The set of one instance, from the tables of those that hold it.
-fn set(holders: &[Holder], waiting: impl FnOnce() -> BTreeSet<u32>) -> InterestSet {
-    if let [Holder { tgid, epfd, uid, entries: Some(Entries { first, second: None, lost }), .. }] = holders {
+fn set(mut holders: Vec<Holder>, waiting: impl FnOnce() -> BTreeSet<u32>) -> InterestSet {
+    if let [Holder { tgid, epfd, uid, entries: Some(Entries { first, second: None, lost }), .. }] =
+        holders.as_mut_slice()
+    {
         // Nearly all are held by one process, and still: no table of 15,000 entries has to be built.
         return InterestSet {
             holders: BTreeSet::from([(*tgid, *epfd)]),
             uid: *uid,
-            entries: first.iter().map(|entry| alone(entry, *tgid)).collect(),
+            entries: std::mem::take(first).into_iter().map(|entry| alone(&entry, *tgid)).collect(),
             depth: 0,
             approximate: *lost,
         };
     }
     let mut set = InterestSet::default();
     let mut entries: BTreeMap<(u64, u32), (Entry, BTreeSet<u32>)> = BTreeMap::new();
-    for holder in holders {
+    for holder in &holders {
         set.holders.insert((holder.tgid, holder.epfd));
         set.uid = holder.uid;
         let Some(seen) = &holder.entries else { continue };
@@ -161,7 +175,15 @@ fn set(holders: &[Holder], waiting: impl FnOnce() -> BTreeSet<u32>) -> InterestS
                 (false, false) => Bond::Live,
             };
             let tgid = tables.intersection(home).next().or(tables.first()).copied();
-            WatchedFile { fd: entry.fd, events: entry.events, data: entry.data, bond, tgid, file: entry.file }
+            let process = tgid.and_then(NonZeroU32::new);
+            WatchedFile {
+                fd: entry.fd,
+                events: entry.events,
+                data: entry.data,
+                bond,
+                process,
+                file: entry.file,
+            }
         })
         .collect();
     set
@@ -175,7 +197,7 @@ fn alone(entry: &Entry, tgid: u32) -> WatchedFile {
         events: entry.events,
         data: entry.data,
         bond: if behind { Bond::Live } else { Bond::Stale },
-        tgid: behind.then_some(tgid),
+        process: NonZeroU32::new(tgid).filter(|_| behind),
         file: entry.file,
     }
 }
@@ -197,17 +219,21 @@ fn united(seen: &Entries) -> (Vec<Entry>, bool) {
 
 /// Finds how deep instances watch one another.
 fn nest(sets: &mut BTreeMap<Waitable, InterestSet>) {
-    let instances: HashMap<u64, Waitable> =
-        sets.keys().map(|waitable| (waitable.address, *waitable)).collect();
+    let mut instances: Vec<Waitable> = sets.keys().copied().collect();
     if instances.len() < 2 {
         return;
     }
+    // Of an address that was used again, the newest.
+    instances.dedup_by(|later, earlier| {
+        let again = later.address == earlier.address;
+        if again {
+            *earlier = *later;
+        }
+        again
+    });
     let below: HashMap<Waitable, Vec<Waitable>> = sets
         .iter()
-        .map(|(instance, set)| {
-            let files = set.entries.iter().filter_map(|entry| instances.get(&entry.file).copied());
-            (*instance, files.collect::<Vec<_>>())
-        })
+        .map(|(instance, set)| (*instance, watched_instances(set, &instances)))
         .filter(|(_, below)| !below.is_empty())
         .collect();
     // One level more in each turn: as many turns as there are levels.
@@ -228,6 +254,17 @@ fn nest(sets: &mut BTreeMap<Waitable, InterestSet>) {
             }
         }
     }
+}
+
+/// The instances that a set has; both are in the order of addresses, and whichever is shorter is looked up in the other.
+fn watched_instances(set: &InterestSet, instances: &[Waitable]) -> Vec<Waitable> {
+    if set.entries.len() < instances.len() {
+        let place = |file: u64| instances.binary_search_by_key(&file, |instance| instance.address).ok();
+        let places = set.entries.iter().filter_map(|entry| place(entry.file));
+        return places.filter_map(|place| instances.get(place).copied()).collect();
+    }
+    let is_watched = |address: u64| set.entries.binary_search_by_key(&address, |entry| entry.file).is_ok();
+    instances.iter().filter(|instance| is_watched(instance.address)).copied().collect()
 }
 
 #[cfg(test)]

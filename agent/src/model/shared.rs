@@ -1,9 +1,12 @@
 //! Files that several instances watch: of listening sockets, how evenly the loops share the work. Pure: whether a file
 //! listens is for others to find out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use super::{LoopWindow, Model, Waitable, Window, interest::EXCLUSIVE};
+use super::{
+    LoopWindow, Model, Waitable, Window,
+    interest::{EXCLUSIVE, WatchedFile},
+};
 
 /// A file in the sets of several instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,23 +39,37 @@ pub struct Listener {
 impl Model {
     /// The files that are in several of the sets that were last read.
     pub fn shared_files(&self) -> Vec<SharedFile> {
-        let mut files: HashMap<u64, SharedFile> = HashMap::new();
-        for (of, set) in self.sets.iter().flatten() {
-            for entry in &set.entries {
-                let Some(tgid) = entry.tgid else { continue };
-                let shared = files.entry(entry.file).or_insert_with(|| SharedFile {
-                    tgid,
-                    fd: entry.fd,
-                    watchers: Vec::new(),
-                });
-                // One instance may have it by several descriptors.
-                if shared.watchers.last().is_none_or(|(last, ..)| last != of) {
-                    shared.watchers.push((*of, entry.fd, entry.events & EXCLUSIVE != 0));
-                }
+        // What is shared is in another set than the largest too. Each is in the order of the files' addresses, so that a
+        // large set among small ones, such as one of 15,000 connections, costs a few searches and no table.
+        let mut sets: Vec<_> = self.sets.iter().flatten().collect();
+        sets.sort_by_key(|(_, set)| std::cmp::Reverse(set.entries.len()));
+        let Some(((largest_of, largest), others)) = sets.split_first() else {
+            return Vec::new();
+        };
+        let watcher = |of: &Waitable, entry: &WatchedFile| {
+            Some((*of, entry.fd, entry.events & EXCLUSIVE != 0, entry.tgid()?))
+        };
+        let others = others.iter().flat_map(|(of, set)| set.entries.iter().map(|entry| (*of, entry)));
+        let mut others: Vec<(&Waitable, &WatchedFile)> =
+            others.filter(|(_, entry)| entry.tgid().is_some()).collect();
+        others.sort_by_key(|(_, entry)| entry.file);
+        let mut shared = Vec::new();
+        for watchers in others.chunk_by(|(_, a), (_, b)| a.file == b.file) {
+            let Some((_, any)) = watchers.first() else { continue };
+            let first = largest.entries.partition_point(|entry| entry.file < any.file);
+            let in_largest = largest.entries.get(first..).unwrap_or_default().iter();
+            let mut in_largest = in_largest.take_while(|entry| entry.file == any.file);
+            let mut watchers: Vec<_> = watchers.iter().filter_map(|(of, entry)| watcher(of, entry)).collect();
+            watchers.extend(in_largest.find_map(|entry| watcher(largest_of, entry)));
+            watchers.sort_by_key(|(of, fd, ..)| (*of, *fd));
+            // One instance may have it by several descriptors.
+            watchers.dedup_by_key(|(of, ..)| *of);
+            if let [(_, fd, _, tgid), _, ..] = *watchers.as_slice() {
+                let watchers =
+                    watchers.into_iter().map(|(of, fd, exclusive, _)| (of, fd, exclusive)).collect();
+                shared.push(SharedFile { tgid, fd, watchers });
             }
         }
-        let mut shared: Vec<SharedFile> =
-            files.into_values().filter(|file| file.watchers.len() > 1).collect();
         shared.sort_by_key(|file| (file.tgid, file.fd));
         shared
     }

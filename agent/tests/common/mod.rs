@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod exporter;
+pub mod fdinfo;
 mod process;
 pub mod run;
 

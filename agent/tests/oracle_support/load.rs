@@ -11,6 +11,9 @@ use std::{
 /// The body of nginx's answers.
 pub const BODY: &str = "loopscope-oracle";
 
+/// A request that gets it, and keeps the connection.
+pub const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 const CONNECTIONS: usize = 12;
 const REQUESTS: usize = 400;
 /// Requests that are sent in one go, to have several ready at a time.
@@ -21,7 +24,8 @@ const SHORT: usize = 10;
 /// A read or write that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn connect(port: u16) -> TcpStream {
+/// A connection on which nothing takes for ever.
+pub fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -30,7 +34,7 @@ fn connect(port: u16) -> TcpStream {
 }
 
 /// Sends, then reads until `end` came `times` times.
-fn ask(stream: &mut TcpStream, question: &str, end: &str, times: usize) {
+pub fn ask(stream: &mut TcpStream, question: &str, end: &str, times: usize) {
     stream.write_all(question.as_bytes()).unwrap();
     let (mut answer, mut buffer) = (String::new(), [0; 8192]);
     while answer.matches(end).count() < times {
@@ -53,7 +57,7 @@ fn from_several(port: u16, talk: impl Fn(usize, &mut TcpStream) + Sync) {
 
 /// Keep-alive GETs, singly and in bursts, and short connections; then connections that nginx's timer has to close.
 pub fn http(port: u16) {
-    let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let get = GET;
     from_several(port, |i, stream| {
         for _ in 0..REQUESTS {
             ask(stream, get, BODY, 1);

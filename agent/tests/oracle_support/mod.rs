@@ -2,6 +2,7 @@
 
 pub mod bpftrace;
 pub mod count;
+pub mod idle;
 pub mod load;
 pub mod process;
 pub mod report;

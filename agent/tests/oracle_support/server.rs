@@ -69,16 +69,47 @@ pub fn nginx(folder: &Folder, port: u16) -> Process {
     Process::start_stopped("nginx", &nginx_arguments(folder, port, ""))
 }
 
+/// nginx with room for many connections, which it keeps.
+pub fn nginx_idle(folder: &Folder, port: u16) -> Process {
+    let events = "worker_connections 2048;";
+    Process::start_stopped("nginx", &nginx_configured(folder, port, events, "10m"))
+}
+
+/// HAProxy with two threads, which answers by itself and keeps connections.
+pub fn haproxy_idle(folder: &Folder, port: u16) -> Process {
+    let configuration = format!(
+        "global
+            nbthread 2
+            maxconn 2048
+        defaults
+            mode http
+            timeout connect 5s
+            timeout client 10m
+            timeout server 10m
+            timeout http-keep-alive 10m
+        frontend front
+            bind 127.0.0.1:{port}
+            http-request return status 200 content-type text/plain string {BODY}\n"
+    );
+    fs::write(folder.file("conf"), configuration).unwrap();
+    Process::start_stopped("haproxy", &["-db", "-f", &folder.file("conf")].map(str::to_owned))
+}
+
 /// Writes nginx's configuration; its arguments. Few events at a time, so that some waits are saturated.
 pub fn nginx_arguments(folder: &Folder, port: u16, events: &str) -> Vec<String> {
+    nginx_configured(folder, port, &format!("worker_connections 128; epoll_events 4; {events}"), "1s")
+}
+
+/// As [`nginx_arguments`], with this `events` block; idle connections are kept for `keep`.
+fn nginx_configured(folder: &Folder, port: u16, events: &str, keep: &str) -> Vec<String> {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {};\n", folder.file(name)))
         .concat();
     let configuration = format!(
         "daemon off; user root; worker_processes {NGINX_WORKERS}; pid {};
-        events {{ worker_connections 128; epoll_events 4; {events} }}
+        events {{ {events} }}
         http {{
-            access_log off; keepalive_requests 1000000; keepalive_timeout 1s;
+            access_log off; keepalive_requests 1000000; keepalive_timeout {keep};
             {temporary}
             server {{
                 listen 127.0.0.1:{port};
@@ -94,7 +125,7 @@ pub fn nginx_arguments(folder: &Folder, port: u16, events: &str) -> Vec<String> 
 
 /// memcached, not running yet: SIGCONT starts it.
 pub fn memcached(port: u16) -> Process {
-    let arguments = format!("-u root -l 127.0.0.1 -p {port} -U 0 -t {MEMCACHED_THREADS} -m 16");
+    let arguments = format!("-u root -l 127.0.0.1 -p {port} -U 0 -t {MEMCACHED_THREADS} -m 16 -c 2048");
     let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
     Process::start_stopped("memcached", &arguments)
 }

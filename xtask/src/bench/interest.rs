@@ -37,6 +37,22 @@ struct Round {
     ns_per_entry: f64,
     longest_run_us: f64,
     longest_ctl_us: Stalls,
+    backlog_ns: Backlog,
+}
+
+/// ns of an epoll_wait that finds 64 entries ready.
+#[derive(Deserialize, Serialize)]
+struct Backlog {
+    bare: f64,
+    off: f64,
+    on: f64,
+}
+
+impl Backlog {
+    /// What the probes add with the ready list's length, over what they add without.
+    fn ratio(&self) -> f64 {
+        (self.on - self.bare) / (self.off - self.bare)
+    }
 }
 
 /// The result of this part.
@@ -48,6 +64,7 @@ pub struct Interest {
     ctl_alone_us: Spread,
     ctl_beside_passes_us: Spread,
     ctl_beside_fdinfo_us: Spread,
+    backlog_ratio: Spread,
     rounds: Vec<Round>,
 }
 
@@ -67,6 +84,7 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<Interest> {
         ctl_alone_us: of(|round| round.longest_ctl_us.alone.longest)?,
         ctl_beside_passes_us: of(|round| round.longest_ctl_us.passes.longest)?,
         ctl_beside_fdinfo_us: of(|round| round.longest_ctl_us.fdinfo.longest)?,
+        backlog_ratio: of(|round| round.backlog_ns.ratio())?,
         rounds: all,
     })
 }
@@ -96,6 +114,12 @@ impl Interest {
                 self.longest_run_us.median <= 200.0,
             ),
             target("longest epoll_ctl, fdinfo over passes", "10", format!("{stall:.1}"), stall >= 10.0),
+            target(
+                "added with backlog over without, 64 ready",
+                "1.3",
+                self.backlog_ratio.show(2),
+                self.backlog_ratio.median <= 1.3,
+            ),
         ]
     }
 
@@ -109,6 +133,10 @@ impl Interest {
             row("longest epoll_ctl, alone (us)", &self.ctl_alone_us),
             row("longest epoll_ctl beside passes (us)", &self.ctl_beside_passes_us),
             row("longest epoll_ctl beside reads of fdinfo (us)", &self.ctl_beside_fdinfo_us),
+            vec![
+                "added to an epoll_wait that finds 64 ready, with backlog over without".to_owned(),
+                self.backlog_ratio.show(2),
+            ],
         ];
         format!("## Interest sets\n\n{}", table(&["what", "median (least to greatest round)"], &rows))
     }
