@@ -323,6 +323,9 @@ pub struct Kernel {
     /// Do not measure the length of ready lists at the entry of epoll waits
     #[arg(long)]
     pub no_backlog: bool,
+    /// Keep every capability and all else that is given up once the probes are attached: for debugging alone
+    #[arg(long)]
+    pub no_confine: bool,
 }
 
 /// A way of attaching the probes.

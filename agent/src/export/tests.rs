@@ -19,6 +19,7 @@ use super::{
     groups::{Group, Groups},
     metric::{Get, Kind, Rows, Unit},
 };
+use crate::confine::Confined;
 use crate::kernel::{Attempt, ProbeState, table::PROBES};
 
 /// Compares a text with a file of the package, or writes it there.
@@ -71,8 +72,17 @@ fn text(groups: &Groups) -> String {
         start_seconds: 1.7e9,
     };
     let sample = Duration::from_micros(1_500);
-    let figures =
-        Figures { groups, probes: &probes, counters: &counters, missed: 2, damaged: 0, sample, own };
+    let confined = Confined::unwanted();
+    let figures = Figures {
+        groups,
+        probes: &probes,
+        counters: &counters,
+        missed: 2,
+        damaged: 0,
+        sample,
+        own,
+        confined: &confined,
+    };
     let build = format!("version=\"{}\",arch=\"{}\"", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
     families::text(&figures, |_| true).unwrap().replace(&build, "version=\"VERSION\",arch=\"ARCH\"")
 }

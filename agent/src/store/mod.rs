@@ -31,6 +31,9 @@ mod varint;
 mod writer;
 
 pub use format::{Damage, Filtered, Head, ProbeNote};
+/// For the fuzz targets alone, which make recordings with the right checksums.
+#[cfg(fuzzing)]
+pub use format::{frame, head, layout};
 pub use reader::Recording;
 pub use replay::{Replay, Step};
 pub use writer::{Limits, Recorder};
