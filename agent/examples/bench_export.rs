@@ -12,6 +12,7 @@ use hyper::{
     header::{ACCEPT_ENCODING, HeaderValue},
 };
 use loopscope::{
+    confine::Confined,
     decode::Record,
     export::{Figures, Own, families, grouping::Grouping, groups::Groups, server::Gzip},
     identity::Process,
@@ -86,6 +87,7 @@ fn text(groups: &Groups) -> String {
         damaged: 0,
         sample: Duration::ZERO,
         own: Own::default(),
+        confined: &Confined::default(),
     };
     families::text(&figures, |_| true).unwrap_or_default()
 }

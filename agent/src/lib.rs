@@ -6,6 +6,7 @@
 //! reach back to its left, and no view computes a difference or a rate of its own.
 
 pub mod cli;
+pub mod confine;
 pub mod decode;
 pub mod export;
 pub mod feed;

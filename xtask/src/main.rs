@@ -8,6 +8,7 @@ mod build_probe;
 mod dashboards;
 mod debian;
 mod deny;
+mod fuzz;
 mod lockfile;
 mod process;
 mod provenance;
@@ -78,6 +79,11 @@ enum Command {
     /// evaluates every expression of every panel and rule, for all groups and for each; it needs root, and on Debian it
     /// installs what it starts.
     Dashboards(dashboards::DashboardsArgs),
+    /// Run the fuzz targets of fuzz/, ten minutes each where nothing else is said
+    ///
+    /// BTF reader, record decoder, configuration, recording reader and HTTP request handling, each from a corpus of seeds;
+    /// stable Rust and a C++ compiler are enough. What is found stays under target/fuzz.
+    Fuzz(fuzz::FuzzArgs),
     /// Check the house rules: file headers, file length, SAFETY comments, no paths of one machine
     Tidy,
 }
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -12,6 +12,7 @@ use std::{env, fs};
 use anyhow::{Result, bail};
 
 use crate::build_probe::{self, Checked};
+use crate::fuzz::{self, FuzzArgs};
 use crate::{dashboards, debian, deny, process, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
@@ -88,6 +89,7 @@ impl Session {
         });
         self.step("native histograms", Session::native_histograms);
         self.step("dashboards", |session| session.dashboards());
+        self.step("fuzzing", |_| fuzz::run(&FuzzArgs::short()).map(|()| Outcome::Passed));
         self.step("documentation", |session| session.documentation());
         self.step("licences", |session| session.licences());
         self.step("tidy", |_| tidy::run().map(|()| Outcome::Passed));

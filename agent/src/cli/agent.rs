@@ -11,6 +11,7 @@ use std::{
     ffi::OsString,
     fmt,
     io::{Write, stderr},
+    sync::mpsc,
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +19,7 @@ use anyhow::Context;
 
 use super::{AgentArgs, Failure, config, report, select::Selection};
 use crate::{
+    confine::{self, Confined, Confinement},
     export::{
         exchange,
         server::{self, Limits, Server},
@@ -36,7 +38,7 @@ const ONCE: Duration = Duration::from_secs(10);
 type Fixed = (&'static str, fn(&AgentArgs) -> String);
 
 /// What a running agent keeps until it is started anew.
-const FIXED: [Fixed; 11] = [
+const FIXED: [Fixed; 12] = [
     ("native-histograms", |args| args.native_histograms.to_string()),
     ("socket", |args| format!("{:?}", args.socket)),
     ("listen", |args| format!("{:?}", args.listen)),
@@ -46,6 +48,7 @@ const FIXED: [Fixed; 11] = [
     ("pid", |args| format!("{:?}", args.filters.pids)),
     ("cgroup", |args| format!("{:?}", args.filters.cgroups)),
     ("backend or btf", |args| format!("{:?} {:?}", args.kernel.backend, args.kernel.btf)),
+    ("no-confine", |args| args.kernel.no_confine.to_string()),
     ("probe-log", |args| format!("{:?}", args.kernel.probe_log)),
     ("probe-stats", |args| args.kernel.probe_stats.to_string()),
 ];
@@ -74,12 +77,19 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
     let options = report::options(&args.kernel, &selection.watched)?;
     let mut reactor = Reactor::new()?;
     reactor.take_hangups()?;
+    // Before files can be made no more; who connects is served when there is something to say.
+    let views = if target.is_none() { views(&args, &reactor) } else { None };
+    // Before any thread is started: threads keep the view of files with which they are.
+    let plan = target.as_ref().map(Target::plan).unwrap_or_default();
+    let confinement = (!args.kernel.no_confine).then(|| Confinement::begin(plan));
     let attach = || {
         let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(&args.kernel, error))?;
         report::missing(watch.probes()).map_or(Ok(watch), Err)
     };
     if let Some(target) = target {
-        let mut agent = Agent::new(attach()?, selection, grouping, started);
+        let watch = attach()?;
+        let confined = confinement.map_or_else(Confined::unwanted, |begun| begun.complete(None));
+        let mut agent = Agent::new(watch, selection, grouping, started, confined);
         agent.announce();
         agent.watch_for(&reactor, args.duration.unwrap_or(ONCE))?;
         // node_exporter has process_* of its own, and refuses a second one.
@@ -90,17 +100,13 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
         move || waker.wake()
     });
     // Before the probes are attached, so that whoever asks meanwhile hears that it is not ready.
-    let server = listen(&args, client, web)?;
-    let mut agent = Agent::new(attach()?, selection, grouping, started);
+    let (server, entered) = listen(&args, client, web)?;
+    let watch = attach()?;
+    let confined = confinement.map_or_else(Confined::unwanted, |begun| begun.complete(entered.recv().ok()));
+    let mut agent = Agent::new(watch, selection, grouping, started, confined);
     agent.sample()?;
-    if let Some(path) = &args.socket.0 {
-        match feed::Server::bind(path, &reactor) {
-            Ok(server) => agent.feed(server),
-            Err(why) => say(format_args!(
-                "loopscope: note: no socket for top and report at {}: {why:#}; they attach probes of their own",
-                path.display()
-            )),
-        }
+    if let Some(views) = views {
+        agent.feed(views);
     }
     exchange.set_ready(true);
     agent.announce();
@@ -121,8 +127,25 @@ pub fn run(argv: &[OsString]) -> Result<(), Failure> {
     ended
 }
 
-/// Serves on every address, and says on which.
-fn listen(args: &AgentArgs, client: crate::export::Client, web: Web) -> Result<Server, Failure> {
+/// The socket for views on this host; without it they attach probes of their own. The confined agent cannot remove it at its
+/// end: the next one replaces it.
+fn views(args: &AgentArgs, reactor: &Reactor) -> Option<feed::Server> {
+    let path = args.socket.0.as_ref()?;
+    let refused = |why: anyhow::Error| {
+        say(format_args!(
+            "loopscope: note: no socket for top and report at {}: {why:#}; they attach probes of their own",
+            path.display()
+        ));
+    };
+    feed::Server::bind(path, reactor).map_err(refused).ok()
+}
+
+/// Serves on every address, and says on which. What became of the confinement of the server's thread comes by the channel.
+fn listen(
+    args: &AgentArgs,
+    client: crate::export::Client,
+    web: Web,
+) -> Result<(Server, mpsc::Receiver<Result<(), String>>), Failure> {
     let limits =
         Limits { scrapes: args.max_requests.into(), native: args.native_histograms, ..Limits::default() };
     let listeners = server::bind(&args.listen)?;
@@ -131,7 +154,15 @@ fn listen(args: &AgentArgs, client: crate::export::Client, web: Web) -> Result<S
         let address = listener.local_addr().context("a socket has no address")?;
         say(format_args!("listening on {scheme}://{address}/metrics"));
     }
-    Ok(Server::start(listeners, client, limits, web)?)
+    let (enter, entered) = mpsc::channel();
+    let is_confined = !args.kernel.no_confine;
+    let begin = move || {
+        if is_confined {
+            // Nobody listens where the start failed meanwhile.
+            let _ = enter.send(confine::server());
+        }
+    };
+    Ok((Server::start(listeners, client, limits, web, begin)?, entered))
 }
 
 /// Reads the configuration anew and applies all of it that can be applied, or nothing.

@@ -221,6 +221,7 @@ impl Kernel {
             && self.btf.is_none()
             && self.probe_log == ProbeLog::Off
             && !self.no_backlog
+            && !self.probe_stats
     }
 }
 
@@ -272,6 +273,9 @@ pub struct Kernel {
     /// CAP_SYS_ADMIN, and makes every BPF program of this host a little slower meanwhile
     #[arg(long)]
     pub probe_stats: bool,
+    /// Keep every capability and all else that is given up once the probes are attached: for debugging alone
+    #[arg(long)]
+    pub no_confine: bool,
 }
 
 /// A way of attaching the probes.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{CheckArgs, Failure, Kernel, output, report};
 use crate::{
+    confine,
     kernel::{ProbeState, Watched, facts},
     reactor::{Reactor, Watch},
     report::{
@@ -36,6 +37,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
             (Vec::new(), Some(failure))
         }
     };
+    facts.push(confinement());
     let host = Host::this();
     let document = CheckDocument {
         schema: SCHEMA,
@@ -61,6 +63,18 @@ fn attach(kernel: &Kernel) -> Result<(Vec<ProbeState>, Duration), Failure> {
     let options = report::options(kernel, &Watched::default())?;
     let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(kernel, error))?;
     Ok((watch.probes().to_vec(), watch.start_time()))
+}
+
+/// What the agent could give up here once it watches.
+fn confinement() -> facts::Fact {
+    let trial = confine::trial();
+    let names: Vec<&str> =
+        trial.parts().filter(|(_, is_in_force)| *is_in_force).map(|(part, _)| part).collect();
+    let value = match (names.join(", "), trial.notes()) {
+        (works, failed) if failed.is_empty() => works,
+        (works, failed) => format!("{works}; {}", failed.join("; ")),
+    };
+    facts::Fact { name: "confinement", value, ok: true }
 }
 
 /// A row of the findings.

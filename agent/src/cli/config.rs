@@ -50,7 +50,7 @@ fn read(argv: &[OsString]) -> Result<AgentArgs, Failure> {
 }
 
 /// The command line with the file's options, but for those that it has itself.
-fn merge(argv: &[OsString], text: &str, path: &Path) -> Result<AgentArgs, Failure> {
+pub(super) fn merge(argv: &[OsString], text: &str, path: &Path) -> Result<AgentArgs, Failure> {
     let at = |line: usize, why: &str| Failure::bad_input(format!("{}:{line}: {why}", path.display()));
     let settings = settings(text).map_err(|(line, why)| at(line, &why))?;
     let mut definition = Cli::command();

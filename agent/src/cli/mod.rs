@@ -81,5 +81,15 @@ fn one_line(error: &clap::Error, help: String) -> String {
     format!("{message}; see '{help}'")
 }
 
+/// For the fuzz targets alone: what `agent --config` makes of a file with that text.
+///
+/// # Errors
+/// As `agent` refuses it: bad input.
+#[cfg(fuzzing)]
+pub fn fuzz_config(text: &str) -> Result<AgentArgs, Failure> {
+    let argv = ["loopscope", "agent"].map(OsString::from);
+    config::merge(&argv, text, std::path::Path::new("agent.toml"))
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Backend, Failure, Kernel, ReportArgs, child, output, readings, record, select::Selection};
 use crate::{
+    confine,
     feed::{PATIENCE, Remote},
     kernel::{Options, ProbeState, Watched, Ways, btf::BtfError, facts},
     reactor::{Event, Reactor, Watch},
@@ -52,6 +53,7 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let mut watch = start(&reactor, &args.kernel, &selection, recorder)?;
     let mut code = 0;
     if args.command.is_empty() {
+        confine::step_down(args.kernel.no_confine, args.record.is_some());
         wait(&reactor, &mut watch, args.duration.unwrap_or(DURATION))?;
     } else {
         let child = child::Watched::start(&args.command, args.format != Format::Table)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Failure, ProbeLog, TopArgs, output, readings, record, report, select::Selection};
 use crate::{
+    confine,
     reactor::{Event, Reactor},
     report::Format,
     tui::{
@@ -64,6 +65,7 @@ fn feed(args: &TopArgs, reactor: &Reactor) -> Result<(Feed, String), Failure> {
     }
     let selection = Selection::new(&args.filters)?;
     let watch = report::start(reactor, &args.kernel, &selection, None)?;
+    confine::step_down(args.kernel.no_confine, false);
     let origin = report::origin(watch.probes(), selection.notes());
     let filter = Box::new(move |window: &mut _| selection.apply(window));
     Ok((Feed::Live(Box::new(Live::new(watch, origin, filter))), "own".to_owned()))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use loopscope_probe::Counters;
 
 use super::{Own, groups::Groups};
-use crate::{kernel::ProbeState, model::costs::Costs, report::build};
+use crate::{confine::Confined, kernel::ProbeState, model::costs::Costs, report::build};
 
 /// Everything that the table's getters may look at.
 pub struct Figures<'a> {
@@ -25,6 +25,8 @@ pub struct Figures<'a> {
     pub sample: Duration,
     /// The agent's own process.
     pub own: Own,
+    /// What the process has given up.
+    pub confined: &'a Confined,
 }
 
 impl Figures<'_> {

@@ -110,11 +110,17 @@ pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<StdListener>> {
 }
 
 impl Server {
-    /// Serves on the listeners, in a thread of its own.
+    /// Serves on the listeners, in a thread of its own, which calls `begin` first.
     ///
     /// # Errors
     /// There can be no thread, or no epoll instance for it.
-    pub fn start(listeners: Vec<StdListener>, client: Client, limits: Limits, web: Web) -> Result<Server> {
+    pub fn start(
+        listeners: Vec<StdListener>,
+        client: Client,
+        limits: Limits,
+        web: Web,
+        begin: impl FnOnce() + Send + 'static,
+    ) -> Result<Server> {
         // A thread of tokio's for passwords; everything else is done in one.
         let runtime =
             runtime::Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(1).build();
@@ -133,7 +139,10 @@ impl Server {
             web: Arc::clone(&web),
             limits,
         });
-        let serve = move || runtime.block_on(serve(listeners, shared, stopped));
+        let serve = move || {
+            begin();
+            runtime.block_on(serve(listeners, shared, stopped));
+        };
         let thread = thread::Builder::new().name("http".to_owned()).spawn(serve);
         Ok(Server { thread: thread.context("cannot start a thread")?, stop, web })
     }
@@ -208,6 +217,22 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Place, sh
         .serve_connection(TokioIo::new(stream), service);
     // What goes wrong on a connection is the client's matter.
     let _ = connection.await;
+}
+
+/// For the fuzz targets alone: serves one connection, of which `stream` is our end.
+#[cfg(fuzzing)]
+pub async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin, client: Client, web: Web) {
+    let limits = Limits::default();
+    let web = Arc::new(web);
+    let shared = Shared {
+        room: Arc::new(Room::new(limits.connections)),
+        pages: Pages::new(client, limits.scrapes),
+        gzip: Gzip::default(),
+        web: Arc::new(RwLock::new(Arc::clone(&web))),
+        limits,
+    };
+    let place = shared.room.place(0).await;
+    exchange(stream, &place, &shared, &web).await;
 }
 
 /// The form of the metrics that a client is to get.

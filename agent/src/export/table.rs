@@ -337,6 +337,18 @@ pub const METRICS: &[Metric] = &[
         get: Get::Agent(|figures, rows| rows.one(figures.sample.as_secs_f64())),
     },
     Metric {
+        name: "loopscope_confined",
+        kind: Gauge,
+        unit: Unit::None,
+        labels: &["part"],
+        help: "1 where that right was given up once the probes were attached; 0 where it could not be, or --no-confine keeps it.",
+        get: Get::Agent(|figures, rows| {
+            for (part, is_in_force) in figures.confined.parts() {
+                rows.labelled([part], f64::from(u8::from(is_in_force)));
+            }
+        }),
+    },
+    Metric {
         name: "process_cpu_seconds_total",
         kind: Counter,
         unit: Unit::Seconds,

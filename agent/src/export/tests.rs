@@ -20,6 +20,7 @@ use super::{
     metric::{Get, Kind, Rows, Unit},
 };
 use crate::{
+    confine::Confined,
     kernel::{Attempt, ProbeState, table::PROBES},
     model::costs::Costs,
 };
@@ -82,6 +83,7 @@ fn text_with(groups: &Groups, measured: bool) -> String {
     let mut costs = Costs::default();
     costs.probes[probes[1].probe.index] = Some(420_000_210);
     costs.programs.insert("sys_enter".to_owned(), [1_500_000_000, 9_000_000]);
+    let confined = Confined::unwanted();
     let figures = Figures {
         groups,
         probes: &probes,
@@ -91,6 +93,7 @@ fn text_with(groups: &Groups, measured: bool) -> String {
         damaged: 0,
         sample,
         own,
+        confined: &confined,
     };
     let build = format!("version=\"{}\",arch=\"{}\"", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
     families::text(&figures, |_| true).unwrap().replace(&build, "version=\"VERSION\",arch=\"ARCH\"")

@@ -94,6 +94,15 @@ fn parse(text: &str) -> Result<File, String> {
     Ok(file.unwrap_or_default())
 }
 
+/// For the fuzz targets alone: what `--web.config.file` makes of a file with that text, but for the files that it names.
+///
+/// # Errors
+/// As [`Web::read`].
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) -> Result<Option<Users>, String> {
+    parse(text)?.basic_auth_users.map(Users::new).transpose()
+}
+
 impl Tls {
     fn load(&self, beside: &Path) -> Result<ServerConfig, String> {
         let cert = beside.join(&self.cert_file);

@@ -10,6 +10,7 @@ pub mod facts;
 mod hot;
 mod load;
 pub mod missed;
+pub mod mounts;
 mod offsets;
 mod probelog;
 mod programs;

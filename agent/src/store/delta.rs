@@ -186,8 +186,11 @@ fn apply(record: &mut [u8], bytes: &mut Bytes) -> Option<()> {
     let mut next = 0_usize;
     for _ in 0..bytes.size()? {
         let i = next.checked_add(bytes.size()?)?;
-        let value = word(record, i).wrapping_add(unzigzag(bytes.number()?));
-        let here = record.get_mut(i.checked_mul(8)?..).filter(|here| !here.is_empty())?;
+        let difference = unzigzag(bytes.number()?);
+        // Before the word is looked at: the place is the file's, and may be any number.
+        record.get(i.checked_mul(8)?..).filter(|here| !here.is_empty())?;
+        let value = word(record, i).wrapping_add(difference);
+        let here = record.get_mut(i * 8..)?;
         for (to, from) in here.iter_mut().zip(value.to_le_bytes()) {
             *to = from;
         }
@@ -227,6 +230,15 @@ mod tests {
             sizes.push(out.len());
         }
         sizes
+    }
+
+    #[test]
+    fn a_place_beyond_every_record_is_refused() {
+        let mut out = Vec::new();
+        for number in [1, NEW, 8, 1, 1 << 61, 2] {
+            put(&mut out, number);
+        }
+        assert_eq!(Unpacker::default().unpack(&mut Bytes(&out)), None);
     }
 
     #[test]

@@ -4,11 +4,12 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use super::Failure;
+use crate::confine::Plan;
 
 /// A file that can be written.
 pub struct Target {
@@ -31,9 +32,19 @@ impl Target {
         if !folder.is_dir() {
             return Err(refused(&format!("there is no folder {}; make it first", folder.display())));
         }
+        // The confined agent sees it by this path alone, wherever it was started.
+        let folder = folder.canonicalize().map_err(|error| refused(&error.to_string()))?;
         // Not *.prom, or a collector would read it half written; in the same folder, or it could not be renamed.
         let temporary = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-        Ok(Target { file: file.to_owned(), temporary })
+        Ok(Target { file: folder.join(name), temporary })
+    }
+
+    /// What has to stay possible for it: the folder often belongs to the collector's user.
+    pub fn plan(&self) -> Plan {
+        let writable: Vec<PathBuf> = self.file.parent().map(Path::to_owned).into_iter().collect();
+        let own = rustix::process::geteuid().as_raw();
+        let overrides = writable.iter().any(|folder| fs::metadata(folder).is_ok_and(|it| it.uid() != own));
+        Plan { writable, overrides }
     }
 
     /// Writes the text beside the file and renames it.

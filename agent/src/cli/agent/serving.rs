@@ -9,6 +9,7 @@ use loopscope_probe::Counters;
 use super::{Failure, say, service};
 use crate::{
     cli::select::Selection,
+    confine::Confined,
     export::{
         Answer, Exchange, Figures, Own, Subject, Unavailable, families, figures, grouping::Grouping,
         groups::Groups, metric::Metric, page::Page,
@@ -47,11 +48,19 @@ pub struct Agent {
     failing: bool,
     /// Views on this host that take their readings from here.
     feed: Option<feed::Server>,
+    /// What the process has given up.
+    confined: Confined,
 }
 
 impl Agent {
     /// An agent that has counted nothing yet.
-    pub fn new(watch: Watch, selection: Selection, grouping: Grouping, started: SystemTime) -> Agent {
+    pub fn new(
+        watch: Watch,
+        selection: Selection,
+        grouping: Grouping,
+        started: SystemTime,
+        confined: Confined,
+    ) -> Agent {
         Agent {
             watch,
             selection,
@@ -64,6 +73,7 @@ impl Agent {
             page: Page::new(),
             failing: false,
             feed: None,
+            confined,
         }
     }
 
@@ -112,7 +122,7 @@ impl Agent {
         let unread = self.watch.interest_error();
         let unread = unread.map(|reason| format!("what instances watch is not known: {reason}"));
         let notes = self.selection.notes().into_iter().chain(build::notes(self.watch.probes()));
-        for note in notes.chain(unread) {
+        for note in notes.chain(unread).chain(self.confined.notes()) {
             say(format_args!("loopscope: note: {note}"));
         }
         say(format_args!("watching"));
@@ -263,6 +273,7 @@ impl Agent {
             damaged: self.watch.damaged(),
             sample: self.sample,
             own: Own::read(self.started),
+            confined: &self.confined,
         }
     }
 

@@ -23,7 +23,7 @@ fn start_with(limits: Limits, web: Web) -> (SocketAddr, Server, Exchange, mpsc::
     let (client, exchange) = exchange(move || woken.send(()).unwrap());
     let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners[0].local_addr().unwrap();
-    (address, Server::start(listeners, client, limits, web).unwrap(), exchange, wakes)
+    (address, Server::start(listeners, client, limits, web, || {}).unwrap(), exchange, wakes)
 }
 
 /// Connects and sends `head`.
