@@ -23,7 +23,7 @@ pub fn elapsed(from: u64, to: u64) -> u64 {
 
 /// Starts a new window of largest values when the reader has begun one.
 #[inline(always)]
-fn roll(looped: &mut Loop, window: u32) {
+pub fn roll(looped: &mut Loop, window: u32) {
     if looped.window == window {
         return;
     }
@@ -47,7 +47,7 @@ fn roll(looped: &mut Loop, window: u32) {
 
 /// Takes a value into a [`Max`]; by arithmetic, since each branch doubles the paths to verify.
 #[inline(always)]
-fn raise(max: &mut Max, value: u64) {
+pub fn raise(max: &mut Max, value: u64) {
     // All ones where the value is greater.
     let greater = above(value, max.current).wrapping_neg();
     max.current ^= (max.current ^ value) & greater;
@@ -65,7 +65,7 @@ pub fn forget(scratch: &mut u32, value: u32) -> u32 {
 
 /// Adds one to a bucket; `i` is below N by construction.
 #[inline(always)]
-fn bucket<const N: usize>(buckets: &mut [u32; N], scratch: &mut u32, i: usize) {
+pub fn bucket<const N: usize>(buckets: &mut [u32; N], scratch: &mut u32, i: usize) {
     let i = forget(scratch, i as u32) as usize;
     // SAFETY: below the length of the array.
     let count = unsafe { buckets.get_unchecked_mut(kernel::below::<N>(i)) };

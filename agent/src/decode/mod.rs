@@ -4,7 +4,7 @@ pub mod interest;
 
 use std::fmt;
 
-use loopscope_probe::{Counters, Ctl, Head, Loop, kind, waitable};
+use loopscope_probe::{Counters, Ctl, FirstCounters, Head, Loop, kind, waitable};
 
 /// One record of the iterator or the ring buffer.
 #[derive(Clone, Debug)]
@@ -81,6 +81,9 @@ pub fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Damaged> {
         kind::CTLS => Record::Ctls(head, several(body, Ctl::read, |slot| slot.waitable).ok_or(damaged)?),
         kind::COUNTERS if body.len() == size_of::<Counters>() => {
             Record::Counters(head, Counters::read(body).ok_or(damaged)?)
+        }
+        kind::COUNTERS if body.len() == size_of::<FirstCounters>() => {
+            Record::Counters(head, FirstCounters::read(body).ok_or(damaged)?.into())
         }
         kind::BORN if body.is_empty() => Record::Born(head),
         kind::COUNTERS | kind::BORN => return Err(damaged),

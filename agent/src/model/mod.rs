@@ -10,13 +10,14 @@ pub mod interest;
 mod looped;
 pub mod shared;
 pub mod totals;
+mod waitable;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
-use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason, waitable};
+use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason};
 
 use crate::{
     decode::{Record, interest::Holder, name},
@@ -27,6 +28,7 @@ use interest::InterestSet;
 use looped::LoopState;
 pub use looped::{Largest, LoopWindow, Now, Times};
 pub use totals::{CtlTotals, Packed, Totals};
+use waitable::Waitable;
 
 /// A thread's record: thread ids are reused, the time at which the record was made is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,20 +37,6 @@ pub struct ThreadKey {
     pub tid: u32,
     /// CLOCK_MONOTONIC ns of the record's making.
     pub born_ns: u64,
-}
-
-/// A use of a kernel address, or one of [`waitable`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Waitable {
-    address: u64,
-    generation: u64,
-}
-
-impl Waitable {
-    /// Whether it is a kernel object at all.
-    fn is_instance(self) -> bool {
-        self.address > waitable::LAST
-    }
 }
 
 /// What is known of a thread.
@@ -258,7 +246,7 @@ impl Model {
         let sampled = thread.window;
         let evicted = head.reason == reason::EVICT as u32;
         for raw in loops {
-            let of = Waitable { address: raw.waitable, generation: raw.generation };
+            let of = Waitable::of(raw.waitable, raw.generation, raw.mechanism, head.tgid);
             let state = self.loops.entry((key, of)).or_default();
             state.advance(raw, sampled);
             if evicted {
@@ -266,7 +254,7 @@ impl Model {
             }
         }
         if head.wait.entry_ns != 0 {
-            let of = Waitable { address: head.wait.waitable, generation: head.wait.generation };
+            let of = Waitable::waited_on(&head.wait, head.tgid);
             self.loops.entry((key, of)).or_default().waiting(&head.wait);
         }
         thread.wait = head.wait;
@@ -275,7 +263,7 @@ impl Model {
         thread.ended = [reason::EXIT, reason::EXEC].contains(&(head.reason as usize));
         if thread.ended {
             for raw in loops {
-                let of = Waitable { address: raw.waitable, generation: raw.generation };
+                let of = Waitable::of(raw.waitable, raw.generation, raw.mechanism, head.tgid);
                 if let Some(state) = self.loops.get_mut(&(key, of)) {
                     state.end(thread, of);
                 }
@@ -287,7 +275,7 @@ impl Model {
     fn ctls(&mut self, head: &Head, ctls: &[Ctl], identify: &mut dyn FnMut(u32) -> Arc<Process>) {
         let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
         for raw in ctls {
-            let of = Waitable { address: raw.waitable, generation: raw.generation };
+            let of = Waitable::instance(raw.waitable, raw.generation);
             let state = self.ctls.entry((key, of)).or_default();
             if state.ended || head.now_ns < state.now_ns {
                 continue;
@@ -417,7 +405,7 @@ impl Model {
     fn newest(&self) -> HashMap<u64, u64> {
         let mut newest = HashMap::new();
         for (_, waitable) in
-            self.loops.keys().chain(self.ctls.keys()).filter(|(_, waitable)| waitable.is_instance())
+            self.loops.keys().chain(self.ctls.keys()).filter(|(_, waitable)| waitable.is_object())
         {
             let generation = newest.entry(waitable.address).or_insert(waitable.generation);
             *generation = waitable.generation.max(*generation);
