@@ -8,6 +8,7 @@ use loopscope_probe::{Counters, Ctl, FirstCounters, Head, Loop, kind, waitable};
 
 /// One record of the iterator or the ring buffer.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one ends a pass, of which there is one at a time")]
 pub enum Record {
     /// The loops of one thread, or some of them; unused slots are left out.
     Loops(Head, Vec<Loop>),
