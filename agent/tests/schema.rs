@@ -90,6 +90,10 @@ fn populated_loop() -> LoopRow {
         nfds: Some(counts()),
         highest_fd: Some(37),
         copied_bytes: CopiedBytes { r#in: 0, out: 10_800 },
+        min_complete: Some(1),
+        submissions: Some(9),
+        cq_overflows: Some(0),
+        ns_pid: Some(7),
     }
 }
 
@@ -294,7 +298,8 @@ fn fields_stand_in_the_order_of_the_contract() {
         names(&document["loops"][0]),
         "pid tid comm thread exe cgroup unit container pod mechanism is_loop ended epfd instance waits events \
          results timeouts saturated maxevents wait_seconds busy_seconds events_per_wait backlog requeued \
-         overrun_seconds time state state_seconds utilization nfds highest_fd copied_bytes"
+         overrun_seconds time state state_seconds utilization nfds highest_fd copied_bytes \
+         min_complete submissions cq_overflows ns_pid"
     );
     assert_eq!(names(&document["loops"][0]["backlog"]), "count sum truncated p50 p90 p99 max");
     assert_eq!(names(&document["instances"][0]), "instance holders waiters depth watched ctl listeners");

@@ -23,6 +23,16 @@ use crate::{
 /// Exit of epoll_ctl(epfd, op, fd, event) with return value `ret`.
 #[inline(always)]
 pub fn exit<C: EbpfContext>(ctx: &C, ret: i64) {
+    let registers = kernel::registers(kernel::current());
+    let fd = kernel::field::<u64>(registers, &REGS_ARG0) as i32;
+    let op = kernel::field::<u64>(registers, &REGS_ARG1) as u32;
+    let event: u64 = kernel::field(registers, &REGS_ARG3);
+    count(ctx, ret, fd, op, || kernel::read_user(event).unwrap_or(0));
+}
+
+/// As [`exit`], of arguments that are known; `events` gives the flags of the event, where they are asked for.
+#[inline(always)]
+pub fn count<C: EbpfContext>(ctx: &C, ret: i64, fd: i32, op: u32, events: impl FnOnce() -> u32) {
     counters::run(probe::EPOLL_CTL);
     let task = kernel::current();
     let record = match CTLS.get(task) {
@@ -32,12 +42,9 @@ pub fn exit<C: EbpfContext>(ctx: &C, ret: i64) {
             None => return,
         },
     };
-    let registers = kernel::registers(task);
-    let fd = kernel::field::<u64>(registers, &REGS_ARG0) as i32;
-    let op = u64::from(kernel::field::<u64>(registers, &REGS_ARG1) as u32);
+    let op = u64::from(op);
     // ADD to MOD, else OTHER, which is 0; by arithmetic, since each branch doubles the paths to verify.
     let op = (op & histogram::above(ctl_op::MOD as u64 + 1, op).wrapping_neg()) as usize;
-    let event: u64 = kernel::field(registers, &REGS_ARG3);
     let mut file = instance::file(task, fd);
     if file == 0 || (ret < 0 && !instance::is_epoll(file)) {
         file = waitable::NO_INSTANCE;
@@ -51,21 +58,21 @@ pub fn exit<C: EbpfContext>(ctx: &C, ret: i64) {
     if ret < 0 {
         failed(slot, op, -ret);
     } else {
-        done(slot, op, event);
+        done(slot, op, events);
     }
     bump(&mut record.sequence);
 }
 
 /// Counts a call that succeeded, and its flags where it added or changed an entry.
 #[inline(always)]
-fn done(slot: &mut Ctl, op: usize, event: u64) {
+fn done(slot: &mut Ctl, op: usize, events: impl FnOnce() -> u32) {
     // SAFETY: below the length of the array.
     let count = unsafe { slot.done.get_unchecked_mut(kernel::below::<{ ctl_op::NAMES.len() }>(op)) };
     *count = count.wrapping_add(1);
     if op == ctl_op::DEL {
         return;
     }
-    let bits: u32 = kernel::read_user(event).unwrap_or(0);
+    let bits = events();
     // By arithmetic, since four branches are sixteen paths to verify.
     for (count, bit) in slot.flags.iter_mut().zip(CTL_FLAG_BITS) {
         *count = count.wrapping_add((bits >> bit) & 1);

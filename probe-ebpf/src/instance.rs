@@ -1,4 +1,4 @@
-//! Which epoll instance a descriptor means, and which use of its address.
+//! Which epoll instance or ring a descriptor means, and which use of its address.
 //!
 //! An instance is known by its `struct file`: the two live and die together, dup, fork and SCM_RIGHTS share it,
 //! and finding it takes one guarded read. The address alone is not enough, since the slab hands it out again
@@ -48,11 +48,15 @@ impl Table {
     }
 
     /// 1 where a descriptor that meant an instance does so no longer: it was closed, or is another by now. `epoch_then`: the
-    /// one under which the generation was last confirmed; while it stands still, nothing is looked up.
+    /// one under which the generation was last confirmed; while it stands still, nothing is looked up. What has no
+    /// descriptor is never closed by one.
     #[inline(always)]
     pub fn closed(&self, fd: i32, file_then: u64, generation_then: u64, epoch_then: u32) -> u32 {
-        if file_then <= waitable::LAST || fd as u32 >= self.size {
-            return u32::from(file_then > waitable::LAST);
+        if file_then <= waitable::LAST || fd < 0 {
+            return 0;
+        }
+        if fd as u32 >= self.size {
+            return 1;
         }
         changed(self.files + u64::from(fd as u32) * 8, file_then, generation_then, epoch_then)
     }
@@ -101,7 +105,7 @@ pub fn generation(file: u64) -> u64 {
     unsafe { BIRTHS.get(&file) }.copied().unwrap_or(0)
 }
 
-/// Exit of epoll_create and epoll_create1: a new use of an address begins, before anybody can wait on it.
+/// Exit of epoll_create, epoll_create1 and io_uring_setup: a new use of an address begins, before anybody can wait on it.
 #[inline(always)]
 pub fn created<C: EbpfContext>(ctx: &C, probe: usize, fd: i64) {
     counters::run(probe);
@@ -117,11 +121,11 @@ pub fn created<C: EbpfContext>(ctx: &C, probe: usize, fd: i64) {
     let now = unsafe { bpf_ktime_get_ns() };
     if BIRTHS.insert(&file, &now, 0).is_err() && filter::selected(task) {
         counters::lost(lost::RECORDS);
-        error!(ctx, "no room for another epoll instance's birth");
+        error!(ctx, "no room for the birth of another epoll instance or ring");
     }
     if let Some(epoch) = EPOCHS.get_ptr_mut(epoch_slot(file)) {
         // SAFETY: an array element lives as long as the map; several CPUs may create at once, hence atomic.
         ordered(unsafe { &mut *epoch }, 1);
     }
-    debug!(ctx, "epoll instance created, fd {}", fd);
+    debug!(ctx, "epoll instance or ring created, fd {}", fd);
 }

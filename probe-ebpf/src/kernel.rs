@@ -115,6 +115,34 @@ globals! {
     TASK_COMPAT_BIT,
     /// 1 where 32-bit tasks are of ARM, not of i386
     COMPAT_ARM,
+    /// task_struct.io_uring
+    TASK_IO_URING,
+    /// io_uring_task.registered_rings
+    REGISTERED_RINGS,
+    /// io_ring_ctx.rings
+    RING_RINGS,
+    /// io_ring_ctx.cq_entries
+    RING_ENTRIES,
+    /// io_ring_ctx.cq_wait_arg; 0 where it is not known
+    RING_WAIT_ARG,
+    /// io_rings.cq.head
+    RINGS_HEAD,
+    /// io_rings.cq.tail
+    RINGS_TAIL,
+    /// io_kiocb.file
+    REQUEST_FILE,
+    /// io_kiocb.opcode
+    REQUEST_OPCODE,
+    /// io_kiocb.cqe.res
+    REQUEST_RESULT,
+    /// io_epoll.epfd
+    REQUEST_EPFD,
+    /// io_epoll.op
+    REQUEST_OP,
+    /// io_epoll.event
+    REQUEST_EVENT,
+    /// io_epoll_wait.maxevents; 0 where it is not known
+    REQUEST_MAXEVENTS,
     /// BTF id of a structure that begins with two longs, by which [`read`] reads; 0 where it has to ask a helper
     READ_TYPE,
     /// Possible CPUs

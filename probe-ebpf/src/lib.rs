@@ -56,7 +56,8 @@ const _: () = assert!(ctl_errno::NAMES.len() <= CTL_ERRNO_COLUMNS);
 pub struct Wait {
     /// CLOCK_MONOTONIC of its entry, ns; 0: the thread is in no wait.
     pub entry_ns: u64,
-    /// What it waits on: the address of the instance's `struct file`, or one of [`waitable`].
+    /// What it waits on: the address of the `struct file` of an instance or a ring, the number of an AIO context (an
+    /// address of its process), or one of [`waitable`].
     pub waitable: u64,
     /// Which use of that address: CLOCK_MONOTONIC ns of the instance's creation, 0 for one that is older than
     /// the probes.
@@ -65,9 +66,9 @@ pub struct Wait {
     pub timeout_ns: u64,
     /// Where the call came back only to go on (-512 to -516, see signal(7)): when it did, ns; else 0.
     pub paused_ns: u64,
-    /// The epoll descriptor that was given; -1 for poll and select.
+    /// The descriptor of the instance or ring that was given; -1 where there is none.
     pub fd: i32,
-    /// The maxevents or nfds that was given.
+    /// The maxevents, nfds or nr that was given; of a ring, how many completions it has room for.
     pub asked: u32,
     /// One of [`timeout`].
     pub timeout: u32,
@@ -140,9 +141,9 @@ pub struct Loop {
     pub nfds: u64,
     /// Greatest nfds.
     pub nfds_max: Max,
-    /// Bytes of descriptor sets that the kernel copied in (poll and select).
+    /// Bytes of descriptor sets that the kernel copied in (poll and select); requests that a ring took.
     pub bytes_in: u64,
-    /// Bytes of descriptor sets that the kernel copied out (poll and select).
+    /// Bytes of descriptor sets that the kernel copied out (poll and select); completions for which a ring had no room.
     pub bytes_out: u64,
     /// Sum of the ready list's lengths at the entries of waits (epoll).
     pub backlog: u64,
@@ -172,7 +173,8 @@ pub struct Loop {
     pub asked: u32,
     /// Waits since the last gap of more than [`LOOP_GAP_NS`]; stops at [`LOOP_WAITS`]. Of poll and select only.
     pub streak: u32,
-    /// Highest descriptor seen in the sets of select, plus 1; 0 while none was.
+    /// Highest descriptor seen in the sets of select, plus 1; 0 while none was. Of rings and AIO contexts the number of
+    /// completions that was last waited for (min_complete, min_nr).
     pub highest: u32,
     /// Ready lists that were longer than the walk.
     pub truncated: u32,
@@ -370,7 +372,7 @@ pub struct CtlTask {
 pub const RDONLY_CAST: u32 = 0x6c6f_6f70;
 
 /// Length of [`Counters::runs`]: a power of two above the number of [`probe`]s.
-pub const PROBE_COUNTERS: usize = 16;
+pub const PROBE_COUNTERS: usize = 32;
 const _: () = assert!(probe::NAMES.len() <= PROBE_COUNTERS);
 
 /// Counts per CPU; one element of a per-CPU array, written without atomics by the programs on that CPU.
@@ -381,6 +383,25 @@ pub struct Counters {
     pub runs: [u64; PROBE_COUNTERS],
     /// What was lost, by [`lost`].
     pub lost: [u64; lost::NAMES.len()],
+}
+
+/// The [`Counters`] of the first recordings, which had fewer probes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FirstCounters {
+    /// As [`Counters::runs`].
+    pub runs: [u64; 16],
+    /// As [`Counters::lost`].
+    pub lost: [u64; 5],
+}
+
+impl From<FirstCounters> for Counters {
+    fn from(first: FirstCounters) -> Counters {
+        let mut counters = Counters::default();
+        counters.runs.iter_mut().zip(first.runs).for_each(|(runs, first)| *runs = first);
+        counters.lost.iter_mut().zip(first.lost).for_each(|(lost, first)| *lost = first);
+        counters
+    }
 }
 
 /// What precedes every record that reaches user space.
@@ -455,4 +476,4 @@ macro_rules! plain {
         }
     )+ };
 }
-plain!(Head, Loop, Ctl, Counters, ChunkHead, Entry);
+plain!(Head, Loop, Ctl, Counters, FirstCounters, ChunkHead, Entry);

@@ -8,6 +8,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod aio;
 mod backlog;
 mod call;
 mod counters;
@@ -21,12 +22,14 @@ mod interest;
 mod kernel;
 mod poll;
 mod raw;
+mod request;
 mod sample;
 mod seed;
 mod select;
 mod slot;
 mod storage;
 mod tally;
+mod uring;
 mod wait;
 
 use core::ffi::c_void;
@@ -93,6 +96,17 @@ tracepoints! {
     exit_restart: |ctx, record| wait::restarted(ctx, probe(record), returned(record));
     exit_epoll_ctl: |ctx, record| ctl::exit(ctx, returned(record));
     exit_epoll_create: |ctx, record| instance::created(ctx, probe(record), returned(record));
+    /// (fd, to_submit, min_complete, flags, argp, ...)
+    enter_io_uring: |ctx, record| {
+        uring::enter(ctx, argument::<0>(record), argument::<2>(record), argument::<3>(record), argument::<4>(record))
+    };
+    exit_io_uring: |ctx, record| uring::exit(ctx, returned(record));
+    /// (ctx_id, min_nr, nr, events, timeout, ...)
+    enter_aio: |ctx, record| {
+        let counts = [argument::<1>(record), argument::<2>(record)];
+        aio::enter(ctx, probe(record), argument::<0>(record), counts, argument::<4>(record))
+    };
+    exit_aio: |ctx, record| aio::exit(ctx, probe(record), returned(record));
 }
 
 /// tp_btf/signal_deliver(int sig, struct kernel_siginfo *info, struct k_sigaction *ka)
@@ -101,6 +115,24 @@ tracepoints! {
 fn signal_deliver(raw: *mut c_void) -> i32 {
     let ctx = &BtfTracePointContext::new(raw);
     wait::signalled(ctx, ctx.arg(2));
+    0
+}
+
+/// tp_btf/io_uring_complete(struct io_ring_ctx *ctx, void *req, ...): a request completes.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tp_btf/io_uring_complete")]
+fn io_uring_complete(raw: *mut c_void) -> i32 {
+    let ctx = &BtfTracePointContext::new(raw);
+    request::completed(ctx, ctx.arg(1));
+    0
+}
+
+/// tp_btf/io_uring_cqe_overflow(void *ctx, ...): a ring has no room for a completion.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tp_btf/io_uring_cqe_overflow")]
+fn io_uring_cqe_overflow(raw: *mut c_void) -> i32 {
+    let ctx = &BtfTracePointContext::new(raw);
+    uring::overflowed(ctx, ctx.arg(0));
     0
 }
 

@@ -199,6 +199,18 @@ numbers! {
         TASK_EXEC = "task_exec",
         /// A signal is delivered.
         SIGNAL_DELIVER = "signal_deliver",
+        /// io_uring_enter.
+        IO_URING_ENTER = "io_uring_enter",
+        /// io_uring_setup.
+        IO_URING_SETUP = "io_uring_setup",
+        /// A ring's request completes.
+        IO_URING_COMPLETE = "io_uring_complete",
+        /// A ring has no room for a completion.
+        IO_URING_CQE_OVERFLOW = "io_uring_cqe_overflow",
+        /// io_getevents.
+        IO_GETEVENTS = "io_getevents",
+        /// io_pgetevents.
+        IO_PGETEVENTS = "io_pgetevents",
     }
 }
 

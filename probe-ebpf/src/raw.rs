@@ -7,14 +7,14 @@ use aya_ebpf::programs::BtfTracePointContext;
 use loopscope_probe::{lost, probe};
 
 use crate::{
-    counters, ctl, epoll, instance,
+    aio, counters, ctl, epoll, instance,
     kernel::{
         self, COMPAT_ARM, REGS_ARG0, REGS_ARG1, REGS_ARG2, REGS_ARG3, REGS_ARG4, REGS_NUMBER, TASK_COMPAT,
         TASK_COMPAT_BIT,
     },
     poll, select,
     storage::RAW_PROBES,
-    wait,
+    uring, wait,
 };
 
 /// Whether the running task is in a 32-bit system call.
@@ -27,11 +27,11 @@ fn is_compat() -> bool {
 /// Whether a 32-bit task's call is a wait (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl).
 #[inline(always)]
 fn is_compat_wait(number: u32) -> bool {
-    let shared = matches!(number, 142 | 168 | 413 | 414 | 441);
+    let shared = matches!(number, 142 | 168 | 413 | 414 | 416 | 426 | 441);
     let own = if COMPAT_ARM.load() == 0 {
-        matches!(number, 82 | 256 | 308 | 309 | 319)
+        matches!(number, 82 | 247 | 256 | 308 | 309 | 319 | 385)
     } else {
-        matches!(number, 252 | 335 | 336 | 346)
+        matches!(number, 245 | 252 | 335 | 336 | 346 | 399)
     };
     shared || own
 }
@@ -66,6 +66,10 @@ pub fn enter(ctx: &BtfTracePointContext) {
         probe::SELECT | probe::PSELECT6 => {
             select::enter(ctx, probe, a0, [a1, a2, a3], kernel::field(regs, &REGS_ARG4));
         }
+        probe::IO_URING_ENTER => uring::enter(ctx, a0, a2, a3, kernel::field(regs, &REGS_ARG4)),
+        probe::IO_GETEVENTS | probe::IO_PGETEVENTS => {
+            aio::enter(ctx, probe, a0, [a1, a2], kernel::field(regs, &REGS_ARG4));
+        }
         _ => {}
     }
 }
@@ -81,7 +85,11 @@ pub fn exit(ctx: &BtfTracePointContext) {
     match probe {
         probe::EPOLL_CTL => ctl::exit(ctx, ret),
         probe::RESTART_SYSCALL => wait::restarted(ctx, probe, ret),
-        probe::EPOLL_CREATE | probe::EPOLL_CREATE1 => instance::created(ctx, probe, ret),
+        probe::EPOLL_CREATE | probe::EPOLL_CREATE1 | probe::IO_URING_SETUP => {
+            instance::created(ctx, probe, ret);
+        }
+        probe::IO_URING_ENTER => uring::exit(ctx, ret),
+        probe::IO_GETEVENTS | probe::IO_PGETEVENTS => aio::exit(ctx, probe, ret),
         _ => wait::exit(ctx, probe, ret),
     }
 }

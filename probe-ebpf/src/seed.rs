@@ -5,6 +5,7 @@
 use loopscope_probe::{probe, timeout, waitable};
 
 use crate::{
+    aio,
     call::{Call, Timeout},
     epoll, filter, instance,
     kernel::{
@@ -13,7 +14,7 @@ use crate::{
     },
     poll, select,
     storage::reader,
-    wait,
+    uring, wait,
 };
 
 /// What a system call's return register holds on x86-64 until the call ends.
@@ -73,6 +74,11 @@ fn waiting(task: TaskPtr) -> Option<(Call, u64)> {
         probe::SELECT | probe::PSELECT6 => {
             let timeout = elsewhere(kernel::field(registers, &REGS_ARG4));
             Some((select::inherited(argument0, timeout), waitable::SELECT))
+        }
+        probe::IO_URING_ENTER => uring::inherited(task, argument0, argument2, argument3),
+        probe::IO_GETEVENTS | probe::IO_PGETEVENTS => {
+            let timeout = elsewhere(kernel::field(registers, &REGS_ARG4));
+            Some((aio::call([argument1, argument2], timeout), aio::context(argument0)))
         }
         _ => None,
     }

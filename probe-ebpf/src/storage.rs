@@ -97,6 +97,12 @@ pub static EPOCHS: Array<u64> = Array::with_max_entries(EPOCH_SLOTS, 0);
 /// Size of [`EPOCHS`]: 32 KB, which stays in the cache of a busy host.
 pub const EPOCH_SLOTS: u32 = 4096;
 
+/// Completions for which a ring (its io_ring_ctx) had no room, until a wait on it takes the number.
+#[map]
+pub static OVERFLOWS: HashMap<u64, u64> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+/// How many there were on this host: where there were none, nobody looks into [`OVERFLOWS`].
+#[map]
+pub static OVERFLOWED: Array<u64> = Array::with_max_entries(1, 0);
 /// Runs and losses.
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);

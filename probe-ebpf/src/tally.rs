@@ -23,7 +23,7 @@ pub fn elapsed(from: u64, to: u64) -> u64 {
 
 /// Starts a new window of largest values when the reader has begun one.
 #[inline(always)]
-fn roll(looped: &mut Loop, window: u32) {
+pub fn roll(looped: &mut Loop, window: u32) {
     if looped.window == window {
         return;
     }
@@ -49,7 +49,7 @@ fn roll(looped: &mut Loop, window: u32) {
 
 /// Takes a value into a [`Max`]; by arithmetic, since each branch doubles the paths to verify.
 #[inline(always)]
-fn raise(max: &mut Max, value: u64) {
+pub fn raise(max: &mut Max, value: u64) {
     // All ones where the value is greater.
     let greater = above(value, max.current).wrapping_neg();
     max.current ^= (max.current ^ value) & greater;
@@ -68,7 +68,7 @@ pub fn forget<T: Copy>(scratch: &mut T, value: T) -> T {
 /// Adds one to a bucket of the histogram that begins with line LINE; `i` is below N by construction. (LINE is checked by
 /// [`line_of`], which also says what a line is.)
 #[inline(always)]
-fn bucket<const N: usize, const LINE: usize>(
+pub fn bucket<const N: usize, const LINE: usize>(
     buckets: &mut [u32; N],
     touched: &mut u64,
     scratch: &mut u32,

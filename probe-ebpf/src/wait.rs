@@ -22,7 +22,7 @@ use crate::{
 pub const INTERRUPTED: i64 = -4;
 /// What a call returns that a signal made come back only to go on: ERESTARTSYS to ERESTART_RESTARTBLOCK
 /// (include/linux/errno.h). User space sees it only as EINTR, when a handler ran.
-const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
+pub const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
 /// CLOCK_MONOTONIC, ns.
 #[inline(always)]
@@ -136,7 +136,7 @@ pub fn restarted<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
 
 /// The call came back without an end: it goes on after a stop, or a signal handler ends it.
 #[inline(always)]
-fn pause(record: &mut Task) {
+pub fn pause(record: &mut Task) {
     bump(&mut record.sequence);
     record.wait.paused_ns = now();
     record.wait.passes = record.wait.passes.wrapping_add(1);
@@ -172,7 +172,13 @@ pub fn interrupt<C: EbpfContext>(ctx: &C, task: TaskPtr) {
 
 /// The thread's wait has ended at `now` with return value `ret`. EVENTS: it may have delivered an instance's events.
 #[inline(always)]
-fn finish<C: EbpfContext, const EVENTS: bool>(ctx: &C, task: TaskPtr, record: &mut Task, ret: i64, now: u64) {
+pub fn finish<C: EbpfContext, const EVENTS: bool>(
+    ctx: &C,
+    task: TaskPtr,
+    record: &mut Task,
+    ret: i64,
+    now: u64,
+) {
     if record.wait.slot == Wait::NO_SLOT {
         record.wait.slot = slot::take(ctx, task, record);
     }

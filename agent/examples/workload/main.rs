@@ -5,6 +5,7 @@
 //! stdin ends, unless `--quit`; starts at the first line on stdin with `--go`. Its times are CLOCK_MONOTONIC ns,
 //! as the probes'. It must not use loopscope's own code: what it says has to come from another source.
 
+mod aio;
 mod asked;
 mod calls;
 mod ctl;
@@ -14,9 +15,11 @@ mod hot;
 mod inspected;
 mod instances;
 mod lives;
+mod odd;
 mod ready;
 mod rest;
 mod results;
+mod rings;
 mod sets;
 mod tally;
 mod timing;
@@ -118,6 +121,16 @@ fn run(options: &Options) -> Result<Option<Value>> {
         #[cfg(target_arch = "x86_64")]
         "compat" => edges::compat(n(0)?)?,
         "refused" => edges::refused(n(0)?)?,
+        "rings" => rings::run(n(0)?)?,
+        "rings-epoll" => rings::epoll(n(0)?)?,
+        "rings-sums" => rings::sums(n(0)?)?,
+        "rings-open" => return rings::open().map(|()| None),
+        "aio" => aio::run(n(0)?)?,
+        "nanos" => odd::nanos(n(0)?)?,
+        "busy-poll" => odd::busy_poll(n(0)?)?,
+        "traced" => odd::traced(n(0)?)?,
+        "vfork" => odd::vfork(n(0)?)?,
+        "inner" => odd::inner(n(0)?)?,
         "echo" => return timing::echo().map(|()| None),
         other => bail!("no scenario {other:?}"),
     }))

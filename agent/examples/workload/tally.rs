@@ -82,8 +82,19 @@ impl Waiter {
     }
 
     fn wait_into(&mut self, events: Option<&mut Events>, max: i32, limit: Limit) -> Result<usize, Errno> {
+        let (call, epfd) = (self.call, self.epfd);
+        self.around(max, limit, || calls::wait(call, epfd, events, max, limit))
+    }
+
+    /// One wait by another call, which returns how many events it delivered.
+    pub fn around(
+        &mut self,
+        max: i32,
+        limit: Limit,
+        wait: impl FnOnce() -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
         let before = calls::now();
-        let result = calls::wait(self.call, self.epfd, events, max, limit);
+        let result = wait();
         self.clock(before, calls::now());
         self.count(max, limit, result);
         result

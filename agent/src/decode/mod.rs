@@ -4,10 +4,11 @@ pub mod interest;
 
 use std::{fmt, mem::offset_of};
 
-use loopscope_probe::{ALL_LINES, Counters, Ctl, Head, Line, Loop, Scalars, kind, waitable};
+use loopscope_probe::{ALL_LINES, Counters, Ctl, FirstCounters, Head, Line, Loop, Scalars, kind, waitable};
 
 /// One record of the iterator or the ring buffer.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one ends a pass, of which there is one at a time")]
 pub enum Record {
     /// The loops of one thread, or some of them; unused slots are left out.
     Loops(Head, Vec<Loop>),
@@ -60,10 +61,19 @@ impl Lines {
         self.word(offset_of!(Loop, generation))
     }
 
+    /// One of the scalars of four bytes, likewise.
+    fn half(&self, offset: usize) -> u32 {
+        (self.word(offset) >> (offset % 8 * 8)) as u32
+    }
+
     /// As [`Loop::serial`].
     pub fn serial(&self) -> u32 {
-        const { assert!(offset_of!(Loop, serial) % 8 == 4) };
-        (self.word(offset_of!(Loop, serial)) >> 32) as u32
+        self.half(offset_of!(Loop, serial))
+    }
+
+    /// As [`Loop::mechanism`].
+    pub fn mechanism(&self) -> u32 {
+        self.half(offset_of!(Loop, mechanism))
     }
 }
 
@@ -131,6 +141,9 @@ pub fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Damaged> {
         kind::CTLS => Record::Ctls(head, several(body, Ctl::read, |slot| slot.waitable).ok_or(damaged)?),
         kind::COUNTERS if body.len() == size_of::<Counters>() => {
             Record::Counters(head, Counters::read(body).ok_or(damaged)?)
+        }
+        kind::COUNTERS if body.len() == size_of::<FirstCounters>() => {
+            Record::Counters(head, FirstCounters::read(body).ok_or(damaged)?.into())
         }
         kind::LINES => {
             let lines = Lines::read(body).ok_or(damaged)?;

@@ -17,7 +17,7 @@ use crate::{
         interest::{InterestSet, Watched},
         totals::{Packed, Totals},
     },
-    report::build::EVENT_BYTES,
+    report::build::{self, EVENT_BYTES},
 };
 
 /// How long a group keeps its series after its last thread ended: several scrapes have to see what it did last, and a
@@ -93,13 +93,16 @@ impl Group {
         matches!(self.mechanism as usize, mechanism::POLL | mechanism::SELECT)
     }
 
+    /// Requests that rings took, and completions for which they had no room; None where there are no rings.
+    pub fn rings(&self) -> Option<[u64; 2]> {
+        (self.mechanism as usize == mechanism::IO_URING).then_some(self.totals.bytes)
+    }
+
     /// Bytes that the kernel copied in and out.
     pub fn copied(&self) -> [u64; 2] {
-        if self.is_epoll() {
-            [ctl_events(&self.ctl) * EVENT_BYTES, self.totals.events * EVENT_BYTES]
-        } else {
-            self.totals.bytes
-        }
+        let [waits_in, waits_out] = build::copied(self.mechanism, &self.totals);
+        let ctl = if self.is_epoll() { ctl_events(&self.ctl) * EVENT_BYTES } else { 0 };
+        [ctl + waits_in, waits_out]
     }
 
     /// Adds a window of a loop.

@@ -17,7 +17,8 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::None,
         labels: &["result"],
         help: "Completed waits by how they ended (empty: a time-out of zero and nothing ready), counted at the exits of \
-               epoll_wait, poll, select and their variants.",
+               epoll_wait, poll, select and their variants, of io_uring_enter and of io_getevents; for waits that a ring \
+               made, at their completion.",
         get: Get::Group(|group, rows| rows.named(&result::NAMES, &group.totals.results)),
     },
     Metric {
@@ -34,8 +35,8 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::None,
         labels: &[],
         help: "Waits that returned as many events as they asked for at most, so that more may have been ready, counted \
-               at the exits of epoll_wait and its variants.",
-        get: Get::Group(|group, rows| rows.known(group.is_epoll().then_some(group.totals.saturated))),
+               at the exits of epoll_wait and its variants and of io_getevents; of rings, waits that left the ring full.",
+        get: Get::Group(|group, rows| rows.known((!group.takes_sets()).then_some(group.totals.saturated))),
     },
     Metric {
         name: "loopscope_timeouts_total",
@@ -220,6 +221,22 @@ pub const METRICS: &[Metric] = &[
         help: "Bytes of descriptors and events that the kernel copied in and out for waits and epoll_ctl calls, computed \
                from their arguments and results.",
         get: Get::Group(|group, rows| rows.named(&["in", "out"], &group.copied())),
+    },
+    Metric {
+        name: "loopscope_ring_submissions_total",
+        kind: Counter,
+        unit: Unit::None,
+        labels: &[],
+        help: "Requests that rings took, summed at the exits of io_uring_enter.",
+        get: Get::Group(|group, rows| rows.known(group.rings().map(|[submissions, _]| submissions))),
+    },
+    Metric {
+        name: "loopscope_ring_overflows_total",
+        kind: Counter,
+        unit: Unit::None,
+        labels: &[],
+        help: "Completions for which rings had no room (io_uring_cqe_overflow), added at the exit of the next wait.",
+        get: Get::Group(|group, rows| rows.known(group.rings().map(|[_, overflows]| overflows))),
     },
     Metric {
         name: "loopscope_listener_loops",

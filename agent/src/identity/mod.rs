@@ -40,6 +40,8 @@ pub struct Process {
     pub pod: Option<Pod>,
     /// CLOCK_MONOTONIC of its start, ns, to a clock tick.
     pub started_ns: Option<u64>,
+    /// Its id in the innermost of its pid namespaces; None where that is ours.
+    pub ns_pid: Option<u32>,
 }
 
 /// Looks processes up, and remembers them for the time when they are gone.
@@ -84,6 +86,7 @@ impl Processes {
             cgroup: paths.main().map(str::to_owned),
             cgroups: paths.all(),
             started_ns: started(&stat).map(since_boot_to_monotonic),
+            ns_pid: self.inner_pid(&folder),
         });
         if self.known.len() >= REMEMBERED {
             self.known.clear();
@@ -99,6 +102,25 @@ fn executable(process: &Path) -> Option<String> {
     let of_a_thread =
         || fs::read_dir(process.join("task")).ok()?.flatten().find_map(|thread| link(&thread.path()));
     link(process).or_else(of_a_thread).map(|path| path.to_string_lossy().into_owned())
+}
+
+impl Processes {
+    /// The innermost id of a process in another pid namespace than ours: most are in ours, which a link says at less cost
+    /// than the status.
+    fn inner_pid(&self, folder: &Path) -> Option<u32> {
+        let namespace = |folder: &Path| fs::read_link(folder.join("ns/pid")).ok();
+        let of_process = namespace(folder)?;
+        if namespace(&self.proc.join("self")).is_none_or(|own| own == of_process) {
+            return None;
+        }
+        innermost(&fs::read_to_string(folder.join("status")).ok()?)
+    }
+}
+
+/// The last number of the line NSpid in the text of /proc/PID/status (proc(5)); the first is as we count.
+fn innermost(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().last()?.parse().ok()
 }
 
 /// The start in the text of /proc/PID/stat (proc(5)): its 22nd field, in clock ticks since boot; as ns. A name, the

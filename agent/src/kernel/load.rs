@@ -23,7 +23,7 @@ use super::{
     probelog::Stderr,
     programs::{self, Purpose, Verdicts},
     read_iterator, run_time,
-    table::{Hook, PROBES, Probe, Serves, probe_of_call},
+    table::{Hook, NEEDS, PROBES, Probe, Serves, probe_of_call},
     tracefs,
 };
 
@@ -170,7 +170,9 @@ impl Kernel {
         }
         // Before the first run.
         let stats = options.run_times.then(run_time::enable).transpose()?;
-        let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded);
+        let needs = NEEDS.iter().filter_map(|(probe, what)| Some((*probe, globals.lacks(*what)?)));
+        let lacking: Vec<(usize, String)> = needs.collect();
+        let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded, &lacking);
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
         let log = match options.log_level {
@@ -279,9 +281,22 @@ fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
 }
 
 /// Attaches every probe of the table by the best way that works.
-fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways, loaded: &mut Verdicts) -> Vec<ProbeState> {
-    let mut states: Vec<ProbeState> =
+/// `lacking`: probes of which the kernel lacks fields, and which; they are not tried.
+fn attach_all(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    ways: Ways,
+    loaded: &mut Verdicts,
+    lacking: &[(usize, String)],
+) -> Vec<ProbeState> {
+    let mut all: Vec<ProbeState> =
         PROBES.iter().map(|probe| ProbeState { probe, attempts: Vec::new() }).collect();
+    for (index, error) in lacking {
+        for state in all.iter_mut().filter(|state| state.probe.index == *index) {
+            state.note(Err(anyhow!(error.clone())));
+        }
+    }
+    let mut states: Vec<&mut ProbeState> = all.iter_mut().filter(|state| state.attempts.is_empty()).collect();
     if ways.tracepoint {
         let tracefs = tracefs::with(|| {
             for state in &mut states {
@@ -307,7 +322,7 @@ fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways, loaded: &mut Verdicts) -> 
         }
     }
     if ways.raw {
-        let left: Vec<&mut ProbeState> = states.iter_mut().filter(|state| state.wants_raw()).collect();
+        let left: Vec<&mut ProbeState> = states.into_iter().filter(|state| state.wants_raw()).collect();
         if !left.is_empty() {
             let probes = left.iter().fold(0, |bits, state| bits | 1 << state.probe.index);
             let result = attach_raw(ebpf, btf, loaded, probes);
@@ -317,7 +332,7 @@ fn attach_all(ebpf: &mut Ebpf, btf: &Btf, ways: Ways, loaded: &mut Verdicts) -> 
             }
         }
     }
-    states
+    all
 }
 
 /// Attaches one probe by its own hook: only if all of its programs were loaded, since an entry alone counts nothing.

@@ -19,7 +19,7 @@ use super::{
     table::{Hook, PROBES},
 };
 
-/// Threads at most: 13 programs are loaded, and the dearest takes a sixth of the time of all.
+/// Threads at most: 19 programs are loaded, and the dearest takes a sixth of the time of all.
 const THREADS: usize = 6;
 
 /// What a program is loaded for.

@@ -3,7 +3,7 @@
 
 use loopscope_probe::{CALL_NUMBERS, probe};
 
-use Serves::{All, Backlog, Cgroups, Interest, OneWalk};
+use Serves::{All, Backlog, Cgroups, Details, Interest, OneWalk, Requests, Rings};
 
 /// One call or event that is observed.
 #[derive(Debug)]
@@ -142,7 +142,55 @@ pub const PROBES: &[Probe] = &[
         lost_without: "the end of a poll that was stopped and went on",
         essential: false,
     },
+    Probe {
+        index: probe::IO_URING_SETUP,
+        hook: Hook::Syscall(&[("sys_exit_io_uring_setup", "exit_epoll_create")]),
+        lost_without: "telling a ring from an earlier one at the same kernel address",
+        essential: false,
+    },
+    Probe {
+        index: probe::IO_URING_ENTER,
+        hook: Hook::Syscall(&[
+            ("sys_enter_io_uring_enter", "enter_io_uring"),
+            ("sys_exit_io_uring_enter", "exit_io_uring"),
+        ]),
+        lost_without: "loops that wait for a ring's completions, and what they submit",
+        essential: false,
+    },
+    Probe {
+        index: probe::IO_URING_COMPLETE,
+        hook: Hook::Btf("io_uring_complete", "io_uring_complete"),
+        lost_without: "adds, mods, deletes and waits that programs ask a ring for (libuv since 1.50)",
+        essential: false,
+    },
+    Probe {
+        index: probe::IO_URING_CQE_OVERFLOW,
+        hook: Hook::Btf("io_uring_cqe_overflow", "io_uring_cqe_overflow"),
+        lost_without: "completions for which a ring had no room",
+        essential: false,
+    },
+    Probe {
+        index: probe::IO_GETEVENTS,
+        hook: Hook::Syscall(&[
+            ("sys_enter_io_getevents", "enter_aio"),
+            ("sys_exit_io_getevents", "exit_aio"),
+        ]),
+        lost_without: "threads that wait for AIO by io_getevents",
+        essential: false,
+    },
+    Probe {
+        index: probe::IO_PGETEVENTS,
+        hook: Hook::Syscall(&[
+            ("sys_enter_io_pgetevents", "enter_aio"),
+            ("sys_exit_io_pgetevents", "exit_aio"),
+        ]),
+        lost_without: "threads that wait for AIO by io_pgetevents",
+        essential: false,
+    },
 ];
+
+/// Probes that are useless without some offsets.
+pub const NEEDS: &[(usize, Serves)] = &[(probe::IO_URING_ENTER, Rings), (probe::IO_URING_COMPLETE, Requests)];
 
 /// A field of a kernel structure whose offset a program needs.
 #[derive(Debug)]
@@ -170,6 +218,12 @@ pub enum Serves {
     Interest,
     /// Reading them by one walk in the place of two.
     OneWalk,
+    /// Waits on rings.
+    Rings,
+    /// Requests of rings that act on epoll instances.
+    Requests,
+    /// A figure that is left out without it.
+    Details,
 }
 
 /// One row of the table below.
@@ -224,6 +278,22 @@ pub const OFFSETS: &[Offset] = &[
     offset("USER_STRUCT_UID", "user_struct", &["uid"], Interest),
     offset("RB_NODE_LEFT", "rb_node", &["rb_left"], Interest),
     offset("RB_NODE_RIGHT", "rb_node", &["rb_right"], Interest),
+    offset("TASK_IO_URING", "task_struct", &["io_uring"], Rings),
+    offset("REGISTERED_RINGS", "io_uring_task", &["registered_rings"], Rings),
+    offset("RING_RINGS", "io_ring_ctx", &["rings"], Rings),
+    offset("RING_ENTRIES", "io_ring_ctx", &["cq_entries"], Rings),
+    offset("RINGS_HEAD", "io_rings", &["cq.head"], Rings),
+    offset("RINGS_TAIL", "io_rings", &["cq.tail"], Rings),
+    // Since Linux 6.13.
+    offset("RING_WAIT_ARG", "io_ring_ctx", &["cq_wait_arg"], Details),
+    offset("REQUEST_FILE", "io_kiocb", &["file"], Requests),
+    offset("REQUEST_OPCODE", "io_kiocb", &["opcode"], Requests),
+    offset("REQUEST_RESULT", "io_kiocb", &["cqe.res"], Requests),
+    offset("REQUEST_EPFD", "io_epoll", &["epfd"], Requests),
+    offset("REQUEST_OP", "io_epoll", &["op"], Requests),
+    offset("REQUEST_EVENT", "io_epoll", &["event"], Requests),
+    // Since Linux 6.15.
+    offset("REQUEST_MAXEVENTS", "io_epoll_wait", &["maxevents"], Details),
     offset("SIGACTION_HANDLER", "k_sigaction", &["sa.sa_handler"], All),
 ];
 
@@ -267,6 +337,7 @@ pub const NUMBERS: &[(&str, u32)] = &[
 #[cfg(target_arch = "x86_64")]
 const CALLS: &[(usize, usize)] = &[
     (7, probe::POLL),
+    (208, probe::IO_GETEVENTS),
     (23, probe::SELECT),
     (213, probe::EPOLL_CREATE),
     (219, probe::RESTART_SYSCALL),
@@ -276,18 +347,25 @@ const CALLS: &[(usize, usize)] = &[
     (271, probe::PPOLL),
     (281, probe::EPOLL_PWAIT),
     (291, probe::EPOLL_CREATE1),
+    (333, probe::IO_PGETEVENTS),
+    (425, probe::IO_URING_SETUP),
+    (426, probe::IO_URING_ENTER),
     (441, probe::EPOLL_PWAIT2),
 ];
 
 /// As above; include/uapi/asm-generic/unistd.h.
 #[cfg(target_arch = "aarch64")]
 const CALLS: &[(usize, usize)] = &[
+    (4, probe::IO_GETEVENTS),
     (20, probe::EPOLL_CREATE1),
     (21, probe::EPOLL_CTL),
     (22, probe::EPOLL_PWAIT),
     (72, probe::PSELECT6),
     (73, probe::PPOLL),
     (128, probe::RESTART_SYSCALL),
+    (292, probe::IO_PGETEVENTS),
+    (425, probe::IO_URING_SETUP),
+    (426, probe::IO_URING_ENTER),
     (441, probe::EPOLL_PWAIT2),
 ];
 

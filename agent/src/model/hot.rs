@@ -28,7 +28,7 @@ pub struct Hot(HashMap<Waitable, Counts>);
 impl Hot {
     /// Adds events of an instance: `word` None where it is not known.
     pub fn add(&mut self, [address, generation]: [u64; 2], word: Option<u64>, events: u64) {
-        let counts = self.0.entry(Waitable { address, generation }).or_default();
+        let counts = self.0.entry(Waitable::instance(address, generation)).or_default();
         match word {
             Some(word) => *counts.words.entry(word).or_default() += events,
             None => counts.unsampled += events,

@@ -98,7 +98,7 @@ impl Model {
         });
         let mut holders: HashMap<(u32, i32), Waitable> = HashMap::new();
         for (tgid, fd, waitable) in
-            loops.chain(ctls).filter(|(_, fd, waitable)| *fd >= 0 && waitable.is_instance())
+            loops.chain(ctls).filter(|(_, fd, waitable)| *fd >= 0 && waitable.is_object())
         {
             let held = holders.entry((tgid, fd)).or_insert(waitable);
             if waitable.generation > held.generation {

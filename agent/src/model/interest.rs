@@ -122,7 +122,7 @@ pub(super) fn sets(
     let mut by_instance: BTreeMap<Waitable, Vec<Holder>> = BTreeMap::new();
     for holder in found {
         let (address, generation) = holder.instance;
-        by_instance.entry(Waitable { address, generation }).or_default().push(holder);
+        by_instance.entry(Waitable::instance(address, generation)).or_default().push(holder);
     }
     let mut sets: BTreeMap<Waitable, InterestSet> = by_instance
         .into_iter()

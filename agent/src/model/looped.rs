@@ -1,7 +1,7 @@
 //! One thread on one waitable: from two readings of its slot to counts, times and the state that it is in.
 //! (`loop` is a keyword.)
 
-use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait};
+use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, mechanism};
 
 use super::{
     Thread, Waitable,
@@ -95,6 +95,7 @@ pub struct LoopState {
     asked: u32,
     mechanism: u32,
     highest_fd: Option<u32>,
+    least: Option<u32>,
     streak: u32,
     waited: bool,
     /// What else is of the window: counts of slots that were evicted in it, and counts that were about to wrap.
@@ -122,6 +123,8 @@ pub struct LoopWindow<T = Totals> {
     pub asked: u32,
     /// Highest descriptor seen in the sets of select since the thread's first.
     pub highest_fd: Option<u32>,
+    /// The last number of completions that a wait on a ring or an AIO context asked for at least.
+    pub least: Option<u32>,
     /// It waits on an instance, rather than by poll, select or on a bad descriptor.
     pub on_instance: bool,
     /// The length of its ready list is measured.
@@ -161,6 +164,7 @@ impl<T> LoopWindow<T> {
             fd: self.fd,
             asked: self.asked,
             highest_fd: self.highest_fd,
+            least: self.least,
             on_instance: self.on_instance,
             instance: self.instance,
             is_loop: self.is_loop,
@@ -270,7 +274,10 @@ impl LoopState {
         }
         (self.fd, self.asked) = (raw.fd, raw.asked);
         self.mechanism = raw.mechanism;
-        self.highest_fd = raw.highest.checked_sub(1);
+        match raw.mechanism as usize {
+            mechanism::IO_URING | mechanism::AIO => self.least = Some(raw.highest),
+            _ => self.highest_fd = raw.highest.checked_sub(1),
+        }
         self.streak = raw.streak;
         self.waited |= raw.results.iter().any(|count| *count > 0);
         let base = self.base.as_deref().unwrap_or(&EMPTY);
@@ -374,9 +381,7 @@ impl LoopState {
 
     /// Whether the thread is in a wait on this waitable.
     pub fn is_waiting(&self, thread: &Thread, of: Waitable) -> bool {
-        !thread.ended
-            && thread.wait.entry_ns != 0
-            && (thread.wait.waitable, thread.wait.generation) == (of.address, of.generation)
+        !thread.ended && thread.wait.entry_ns != 0 && Waitable::waited_on(&thread.wait, thread.tgid) == of
     }
 
     /// Whether poll or select calls are a loop: after so many of them, and until a gap is too long, as the probes see
@@ -421,7 +426,7 @@ impl LoopState {
         }
         // The gap since its last wait: what the thread waited elsewhere, and the rest, which is busy time.
         let gap = thread.now_ns.saturating_sub(raw.last_exit_ns);
-        if !of.is_instance() && !self.comes_back(thread, of) {
+        if !of.is_object() && !self.comes_back(thread, of) {
             return (times, Now::Neither);
         }
         let elsewhere = (thread.wait_ns.saturating_sub(raw.thread_wait_ns) + in_wait).min(gap);
@@ -451,8 +456,10 @@ impl LoopState {
         let totals = self.window_totals();
         let closed = self.closed() && !self.is_waiting(thread, of);
         let ended = thread.ended || reused || closed;
-        let (is_loop, alone) = if of.is_instance() {
-            (waiters <= 1 || self.waits_before + totals.waits() > 1, waiters <= 1)
+        let (is_loop, alone) = if of.is_object() {
+            // A thread that only submits to a ring does not wait on it.
+            let waits = self.waited || self.is_waiting(thread, of);
+            (waits && (waiters <= 1 || self.waits_before + totals.waits() > 1), waits && waiters <= 1)
         } else {
             let is_loop = self.comes_back(thread, of);
             (is_loop, is_loop)
@@ -463,6 +470,7 @@ impl LoopState {
             fd: self.fd,
             asked: self.asked,
             highest_fd: self.highest_fd,
+            least: self.least,
             on_instance: of.is_instance(),
             has_backlog: false,
             instance,

@@ -11,13 +11,14 @@ pub mod interest;
 mod looped;
 pub mod shared;
 pub mod totals;
+mod waitable;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
-use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason, waitable};
+use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason};
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -29,6 +30,7 @@ use interest::InterestSet;
 use looped::LoopState;
 pub use looped::{Largest, LoopWindow, Now, Times};
 pub use totals::{CtlTotals, Packed, Totals};
+use waitable::Waitable;
 
 /// A thread's record: thread ids are reused, the time at which the record was made is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,20 +39,6 @@ pub struct ThreadKey {
     pub tid: u32,
     /// CLOCK_MONOTONIC ns of the record's making.
     pub born_ns: u64,
-}
-
-/// A use of a kernel address, or one of [`waitable`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Waitable {
-    address: u64,
-    generation: u64,
-}
-
-impl Waitable {
-    /// Whether it is a kernel object at all.
-    fn is_instance(self) -> bool {
-        self.address > waitable::LAST
-    }
 }
 
 /// What is known of a thread.
@@ -119,12 +107,12 @@ enum Slot<'a> {
 }
 
 impl Slot<'_> {
-    fn of(&self) -> Waitable {
-        let (address, generation) = match self {
-            Slot::Whole(raw) => (raw.waitable, raw.generation),
-            Slot::Lines(lines) => (lines.waitable(), lines.generation()),
-        };
-        Waitable { address, generation }
+    /// What the waits of a process that it counts are on.
+    fn of(&self, tgid: u32) -> Waitable {
+        match self {
+            Slot::Whole(raw) => Waitable::of(raw.waitable, raw.generation, raw.mechanism, tgid),
+            Slot::Lines(lines) => Waitable::of(lines.waitable(), lines.generation(), lines.mechanism(), tgid),
+        }
     }
 }
 
@@ -289,11 +277,11 @@ impl Model {
         }
         let sampled = if sample { thread.read_window_before } else { thread.read_window };
         let evicted = head.reason == reason::EVICT as u32;
-        let waits_on = Waitable { address: head.wait.waitable, generation: head.wait.generation };
+        let waits_on = Waitable::waited_on(&head.wait, head.tgid);
         // What is known already of a wait that goes on.
         let mut noted = head.wait.entry_ns == 0 || head.wait == thread.wait;
         for slot in slots.clone() {
-            let of = slot.of();
+            let of = slot.of(head.tgid);
             let state = self.loops.entry((key, of)).or_default();
             match slot {
                 Slot::Whole(raw) => state.advance(raw, sampled),
@@ -315,7 +303,7 @@ impl Model {
         thread.ended = [reason::EXIT, reason::EXEC].contains(&(head.reason as usize));
         if thread.ended {
             for slot in slots {
-                let of = slot.of();
+                let of = slot.of(head.tgid);
                 if let Some(state) = self.loops.get_mut(&(key, of)) {
                     state.end(thread, of);
                 }
@@ -327,7 +315,7 @@ impl Model {
     fn ctls(&mut self, head: &Head, ctls: &[Ctl], identify: &mut dyn FnMut(u32) -> Arc<Process>) {
         let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
         for raw in ctls {
-            let of = Waitable { address: raw.waitable, generation: raw.generation };
+            let of = Waitable::instance(raw.waitable, raw.generation);
             let state = self.ctls.entry((key, of)).or_default();
             if state.ended || head.now_ns < state.now_ns {
                 continue;
@@ -462,7 +450,7 @@ impl Model {
     fn newest(&self) -> HashMap<u64, u64> {
         let mut newest = HashMap::new();
         for (_, waitable) in
-            self.loops.keys().chain(self.ctls.keys()).filter(|(_, waitable)| waitable.is_instance())
+            self.loops.keys().chain(self.ctls.keys()).filter(|(_, waitable)| waitable.is_object())
         {
             let generation = newest.entry(waitable.address).or_insert(waitable.generation);
             *generation = waitable.generation.max(*generation);

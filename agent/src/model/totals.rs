@@ -62,7 +62,8 @@ pub struct Totals {
     pub overrun_ns: u64,
     /// Sum of the nfds of poll or select.
     pub nfds: u64,
-    /// Bytes of descriptor sets copied in, and out (poll and select).
+    /// Bytes of descriptor sets copied in, and out (poll and select); of a ring, the requests that it took, and the
+    /// completions for which it had no room.
     pub bytes: [u64; 2],
     /// Wait times by bucket.
     pub wait: [u64; TIME_BUCKETS],

@@ -23,6 +23,8 @@ use crate::{
 
 /// Bytes of one `struct epoll_event`, which is packed on x86-64 alone (include/uapi/linux/eventpoll.h).
 pub const EVENT_BYTES: u64 = if cfg!(target_arch = "x86_64") { 12 } else { 16 };
+/// Bytes of one `struct io_event` (include/uapi/linux/aio_abi.h).
+const COMPLETION_BYTES: u64 = 32;
 
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
@@ -122,12 +124,24 @@ fn backlog(totals: &Totals, max: u64) -> Backlog {
     Backlog { count, sum, truncated: at(&totals.backlog, 2), p50, p90, p99, max }
 }
 
+/// Bytes that the kernel copied in and out for waits by a mechanism. A ring's completions lie in memory that it shares.
+pub fn copied(mechanism: u32, totals: &Totals) -> [u64; 2] {
+    match mechanism as usize {
+        mechanism::POLL | mechanism::SELECT => totals.bytes,
+        mechanism::IO_URING => [0, 0],
+        mechanism::AIO => [0, totals.events * COMPLETION_BYTES],
+        _ => [0, totals.events * EVENT_BYTES],
+    }
+}
+
 /// A row of `loops`.
 pub fn loop_row(looped: &LoopWindow) -> LoopRow {
     let (totals, process) = (&looped.totals, &looped.thread.process);
     let alone = looped.alone;
     let sets = matches!(looped.mechanism as usize, mechanism::POLL | mechanism::SELECT);
-    let [bytes_in, bytes_out] = totals.bytes;
+    let ring = looped.mechanism as usize == mechanism::IO_URING;
+    let [submissions, overflows] = totals.bytes;
+    let [bytes_in, bytes_out] = copied(looped.mechanism, totals);
     let (state, state_ns) = match looped.now {
         Now::Wait(ns) if alone => (State::Wait, Some(ns)),
         Now::Busy(ns) if alone => (State::Busy, Some(ns)),
@@ -148,7 +162,7 @@ pub fn loop_row(looped: &LoopWindow) -> LoopRow {
         mechanism: Mechanism::from_number(looped.mechanism).unwrap_or_default(),
         is_loop: looped.is_loop,
         ended: looped.ended,
-        epfd: (!sets).then_some(looped.fd),
+        epfd: (!sets && looped.fd >= 0).then_some(looped.fd),
         instance: looped.instance,
         waits: totals.waits(),
         events: totals.events,
@@ -185,10 +199,11 @@ pub fn loop_row(looped: &LoopWindow) -> LoopRow {
         utilization: measured,
         nfds: sets.then(|| counts(&totals.nfds_per_wait, totals.nfds, looped.largest.nfds)),
         highest_fd: looped.highest_fd,
-        copied_bytes: CopiedBytes {
-            r#in: bytes_in,
-            out: if sets { bytes_out } else { totals.events * EVENT_BYTES },
-        },
+        copied_bytes: CopiedBytes { r#in: bytes_in, out: bytes_out },
+        min_complete: looped.least,
+        submissions: ring.then_some(submissions),
+        cq_overflows: ring.then_some(overflows),
+        ns_pid: process.ns_pid,
     }
 }
 

@@ -141,6 +141,10 @@ fn full_loop() -> LoopRow {
         nfds: Some(full_distribution()),
         highest_fd: Some(0),
         copied_bytes: CopiedBytes::default(),
+        min_complete: Some(0),
+        submissions: Some(0),
+        cq_overflows: Some(0),
+        ns_pid: Some(0),
     }
 }
 

@@ -109,9 +109,9 @@ pub struct LoopRow {
     pub is_loop: bool,
     /// Its thread or its instance ended within the window.
     pub ended: bool,
-    /// The descriptor that was given last; null for poll and select.
+    /// The descriptor of the instance or ring that was given last; null for poll, select and aio.
     pub epfd: Option<i32>,
-    /// Our number of its epoll instance; null for poll and select.
+    /// Our number of its epoll instance; null where it waits on none.
     pub instance: Option<u64>,
     /// Completed waits.
     pub waits: u64,
@@ -123,7 +123,7 @@ pub struct LoopRow {
     pub timeouts: Timeouts,
     /// Waits that returned as many events as were asked for.
     pub saturated: u64,
-    /// The last maxevents asked for; null where the call has none.
+    /// The last maxevents or nr asked for, or how many completions the ring has room for; null where there is none.
     pub maxevents: Option<u32>,
     /// Times from entry to exit of a wait.
     pub wait_seconds: Seconds,
@@ -151,6 +151,14 @@ pub struct LoopRow {
     pub highest_fd: Option<u32>,
     /// What the kernel copied for these calls, computed from their arguments.
     pub copied_bytes: CopiedBytes,
+    /// Completions that the last wait asked for at least (min_complete, min_nr); null unless io_uring or aio.
+    pub min_complete: Option<u32>,
+    /// Requests that the ring took from this thread; null unless io_uring.
+    pub submissions: Option<u64>,
+    /// Completions for which the ring had no room, as this thread's waits found; null unless io_uring.
+    pub cq_overflows: Option<u64>,
+    /// Process id in the innermost of its pid namespaces; null where that is the host's.
+    pub ns_pid: Option<u32>,
 }
 
 /// The waiting call of a loop; the names are those of [`loopscope_probe::mechanism`].

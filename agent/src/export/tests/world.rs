@@ -161,7 +161,8 @@ pub fn passes() -> Vec<(u64, Vec<Record>)> {
     ];
     wait(&mut redis, 6 * S, 500 * MS, S + S / 2, 7);
     let busy = Record::Loops(head("redis-server", 10, 8 * S), vec![redis]);
-    let second = vec![busy, sets("a\"b\\c\nd", 30, mechanism::POLL), sets("mysqld", 40, mechanism::SELECT)];
+    let poll = sets("a\"b\\c\nd", 30, mechanism::POLL);
+    let second = vec![busy, poll, sets("mysqld", 40, mechanism::SELECT), ring("fio", 45)];
 
     let more = ["late", "later"].into_iter().enumerate().map(|(i, comm)| {
         let mut looped = looped(50 + i as u64);
@@ -184,5 +185,15 @@ fn sets(comm: &str, tid: u32, mechanism: usize) -> Record {
     }
     (looped.bytes_in, looped.bytes_out) = (480, 120);
     looped.highest = if is_select { 38 } else { 0 };
+    Record::Loops(head(comm, tid, 8 * S), vec![looped])
+}
+
+/// Four waits on a ring.
+fn ring(comm: &str, tid: u32) -> Record {
+    let mut looped = Loop { mechanism: mechanism::IO_URING as u32, ..looped(200) };
+    for i in 0..4 {
+        wait(&mut looped, 6 * S + 10 * MS * i, MS, 9 * MS, 2);
+    }
+    (looped.bytes_in, looped.bytes_out) = (9, 1);
     Record::Loops(head(comm, tid, 8 * S), vec![looped])
 }
