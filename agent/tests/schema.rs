@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jsonschema::Validator;
-use loopscope::report::check::{Fact, ProbeCheck, Tried};
+use loopscope::report::check::{Fact, ProbeCheck, ProgramCheck, Tried};
 use loopscope::report::compare::{Side, compare};
 use loopscope::report::document::{
     Backlog, CopiedBytes, Ctl, CtlFlags, Distribution, Holder, InstanceRow, ListenerRow, LoopRow, Lost,
@@ -143,6 +143,7 @@ fn check() -> CheckDocument {
             tried: vec![Tried { backend: "fentry".to_owned(), error: "preemptible kernel".to_owned() }],
             lost_without: "waits".to_owned(),
         }],
+        programs: vec![ProgramCheck { name: "enter_epoll".to_owned(), verified_instructions: Some(900) }],
         ..CheckDocument::default()
     }
 }

@@ -13,6 +13,7 @@ mod provenance;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,11 @@ enum Command {
     /// evaluates every expression of every panel and rule, for all groups and for each; it needs root, and on Debian it
     /// installs what it starts.
     Dashboards(dashboards::DashboardsArgs),
+    /// Boot other kernels in QEMU, and run the agent and its tests there
+    ///
+    /// Debian's 6.12 and 6.1 kernels, by software emulation: needs no root and no virtualisation, and installs nothing but
+    /// QEMU (and, for arm64, a linker). Kernels come by apt into the user's cache.
+    Vm(vm::VmArgs),
     /// Check the house rules: file headers, file length, SAFETY comments, no paths of one machine
     Tidy,
 }
@@ -88,6 +94,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -99,6 +99,20 @@ impl Kernel {
         fds.map(|fd| missed::of(fd.as_fd())).sum()
     }
 
+    /// Each program that the kernel took, by name, and how many instructions its verifier went through (since Linux 5.16):
+    /// what a start costs, and how far it is from the million at which a kernel gives up.
+    pub fn verified(&self) -> Vec<(String, Option<u32>)> {
+        let mut programs: Vec<_> = self
+            .ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                Some((name.to_owned(), program.info().ok()?.verified_instruction_count()))
+            })
+            .collect();
+        programs.sort_unstable();
+        programs
+    }
+
     /// Readable when [`Kernel::events`] has something to give.
     pub fn events_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()

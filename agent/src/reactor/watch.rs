@@ -102,6 +102,11 @@ impl Watch {
         self.kernel.interest.as_ref().err().map(String::as_str)
     }
 
+    /// Each program that was loaded, and the instructions that the verifier went through.
+    pub fn verified(&self) -> Vec<(String, Option<u32>)> {
+        self.kernel.verified()
+    }
+
     /// How long loading and attaching took.
     pub fn start_time(&self) -> Duration {
         self.kernel.start_time

@@ -62,9 +62,13 @@ fn refused() -> Option<String> {
     (document["main_job"] != true).then(|| format!("loopscope check: {document}"))
 }
 
-/// The workload, built if it is not there or older than its sources.
+/// The workload, built if it is not there or older than its sources; on a machine without cargo LOOPSCOPE_TEST_WORKLOAD
+/// names one that was built elsewhere.
 pub fn workload_program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        if let Some(built) = env::var_os("LOOPSCOPE_TEST_WORKLOAD") {
+            return built.into();
+        }
         // The tests are in TARGET/PROFILE/deps, examples in TARGET/PROFILE/examples.
         let tests = env::current_exe().unwrap();
         let profile = tests.parent().and_then(Path::parent).unwrap();
