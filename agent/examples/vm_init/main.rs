@@ -37,15 +37,13 @@ struct Plan {
     steps: Vec<steps::Step>,
 }
 
-/// (type, where, options).
-const FILE_SYSTEMS: [(&str, &str, Option<&std::ffi::CStr>); 11] = [
+/// (type, where, options). /tmp and /run stay in the root file system, which is memory: the programs may lie below them.
+const FILE_SYSTEMS: [(&str, &str, Option<&std::ffi::CStr>); 9] = [
     ("proc", "/proc", None),
     ("sysfs", "/sys", None),
     ("devtmpfs", "/dev", None),
     ("devpts", "/dev/pts", None),
     ("tmpfs", "/dev/shm", None),
-    ("tmpfs", "/tmp", None),
-    ("tmpfs", "/run", None),
     ("securityfs", "/sys/kernel/security", None),
     ("debugfs", "/sys/kernel/debug", None),
     ("tracefs", "/sys/kernel/tracing", None),
