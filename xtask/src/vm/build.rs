@@ -16,10 +16,10 @@ use super::{Arch, packages::Archive};
 
 const PROFILE: &str = "vm";
 const TARGET_DIR: &str = "target/vm";
-/// What every machine has beside the agent.
-const EXAMPLES: [&str; 4] = ["--example", "workload", "--example", "vm_init"];
+/// What every machine has.
+const PROGRAMS: [&str; 7] = ["build", "--bin", "loopscope", "--example", "workload", "--example", "vm_init"];
 /// The tests that compare what the agent counts with what the workload counts.
-const TESTS: [&str; 4] = ["--test", "exact", "--test", "exact_*"];
+const TESTS: [&str; 6] = ["test", "--no-run", "--test", "exact", "--test", "exact_*"];
 
 /// A program that was built.
 pub struct Built {
@@ -33,21 +33,30 @@ pub struct Built {
 
 /// Builds for one architecture.
 pub fn build(root: &Path, arch: Arch, archive: &Archive, with_tests: bool) -> Result<Vec<Built>> {
-    let triple = arch.triple();
-    let mut command = match arch {
-        Arch::Amd64 => native(),
-        Arch::Arm64 => cross(archive)?,
-    };
-    command.current_dir(root).args(if with_tests { &["test", "--no-run"][..] } else { &["build"][..] });
-    command.args(["--quiet", "--locked", "--package", "loopscope", "--profile", PROFILE]);
-    command.args(["--target", triple, "--target-dir", TARGET_DIR, "--message-format", "json-render-diagnostics"]);
-    // The tests need the agent, so that cargo builds it with them.
-    command.args(EXAMPLES).args(if with_tests { &TESTS[..] } else { &["--bin", "loopscope"] });
-    println!("  building static programs for {triple} into {TARGET_DIR}");
-    let messages = process::capture(&mut command)?;
-    let built: Vec<Built> = messages.lines().filter_map(artifact).collect();
+    println!("  building static programs for {} into {TARGET_DIR}", arch.triple());
+    // `cargo test` would make tests of the examples too: those are built by themselves.
+    let wanted: &[&[&str]] = if with_tests { &[&PROGRAMS, &TESTS] } else { &[&PROGRAMS] };
+    let mut built: Vec<Built> = Vec::new();
+    for words in wanted {
+        let mut command = match arch {
+            Arch::Amd64 => native(),
+            Arch::Arm64 => cross(archive)?,
+        };
+        command.current_dir(root).args(*words);
+        command.args(["--quiet", "--locked", "--package", "loopscope", "--profile", PROFILE]);
+        command.args(["--target", arch.triple(), "--target-dir", TARGET_DIR]);
+        command.args(["--message-format", "json-render-diagnostics"]);
+        let messages = process::capture(&mut command)?;
+        let programs = messages.lines().filter_map(artifact);
+        // The tests need the agent, so that cargo tells of it twice.
+        for program in programs {
+            if built.iter().all(|known| known.file != program.file) {
+                built.push(program);
+            }
+        }
+    }
     if built.is_empty() {
-        bail!("the build for {triple} made no program");
+        bail!("the build for {} made no program", arch.triple());
     }
     Ok(built)
 }

@@ -6,8 +6,9 @@ use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 use anyhow::{Context, Result};
 
 use super::{
+    Arch, SERIES,
     findings::{Findings, Kernel, VERIFIED_MOST, WORKS},
-    plan::{KINDS, LEFT_OUT},
+    plan::{BACKENDS, CORE, KINDS, LEFT_OUT},
 };
 
 const DATA: &str = "docs/kernels.json";
@@ -64,7 +65,14 @@ fn suite(page: &mut String, findings: &Findings) -> Result<()> {
         [name.clone(), kernel.release.clone()].into_iter().chain(counts).collect()
     });
     table(page, &head, rows)?;
-    writeln!(page, "Left out:\n")?;
+    writeln!(
+        page,
+        "All programs of tests (`agent/tests/exact*.rs`) run on {} {} by `{}`; everywhere else {} do. Left out everywhere:\n",
+        Arch::Amd64.debian(),
+        SERIES[0],
+        BACKENDS[0],
+        CORE.map(|name| format!("`{name}`")).join(", ")
+    )?;
     for left_out in &LEFT_OUT {
         writeln!(page, "- `{}`: {}", left_out.test, left_out.why)?;
     }
