@@ -37,7 +37,7 @@ const MACHINES: &str = "target/vm/machines";
 const RUN: Duration = Duration::from_secs(600);
 
 /// Options of the command.
-#[derive(Args, Default)]
+#[derive(Args)]
 pub struct VmArgs {
     /// Only this series of kernels, such as 6.12; repeatable
     #[arg(long, value_name = "SERIES", value_parser = SERIES)]
@@ -163,23 +163,6 @@ pub fn run(args: &VmArgs) -> Result<()> {
         bail!("{} things do not work that should; the consoles are in {MACHINES}", wrong.len());
     }
     Ok(())
-}
-
-/// All boots, compared with the committed table: a step of `cargo xtask test`.
-pub fn check() -> Result<()> {
-    run(&VmArgs::default())
-}
-
-/// What the machines need and this one lacks; None where they can be booted, or where what is missing can be installed.
-pub fn cannot() -> Option<String> {
-    if !debian::is_debian() {
-        return Some("the kernels are Debian's and come by apt-get, which is not here".to_owned());
-    }
-    let arches = [Arch::Amd64, Arch::Arm64].into_iter();
-    let missing = arches.filter(|arch| process::find(arch.qemu()).is_none()).map(Arch::qemu_package);
-    let missing: Vec<&str> = missing.collect();
-    (!missing.is_empty() && !debian::can_install())
-        .then(|| format!("QEMU is not here (Debian packages {})", missing.join(", ")))
 }
 
 /// One boot of the matrix.

@@ -77,7 +77,9 @@ impl Step {
         } else {
             let without: Vec<String> = self.without.iter().map(u32::to_string).collect();
             let mut command = Command::new("/init");
-            command.args(["as", &self.user.unwrap_or(0).to_string(), &without.join(",")]).args(&self.arguments);
+            command
+                .args(["as", &self.user.unwrap_or(0).to_string(), &without.join(",")])
+                .args(&self.arguments);
             command
         };
         command.env_clear().envs([("PATH", "/bin"), ("HOME", "/root"), ("RUST_BACKTRACE", "0")]);

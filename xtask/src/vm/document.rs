@@ -21,7 +21,8 @@ pub fn committed(root: &Path) -> Result<Findings> {
         return Ok(Findings::default());
     }
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{DATA} is damaged; `cargo xtask vm --write` makes it anew"))
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{DATA} is damaged; `cargo xtask vm --write` makes it anew"))
 }
 
 /// Writes both files.
@@ -56,12 +57,17 @@ fn page(findings: &Findings) -> Result<String> {
 
 /// Tests by kernel and backend, and those that are left out.
 fn suite(page: &mut String, findings: &Findings) -> Result<()> {
-    writeln!(page, "## Exactness\n\nTests that passed: what the agent counts equals what programs counted themselves.\n")?;
-    let backends: BTreeSet<&String> = findings.kernels.values().flat_map(|kernel| kernel.tests.keys()).collect();
+    writeln!(
+        page,
+        "## Exactness\n\nTests that passed: what the agent counts equals what programs counted themselves.\n"
+    )?;
+    let backends: BTreeSet<&String> =
+        findings.kernels.values().flat_map(|kernel| kernel.tests.keys()).collect();
     let mut head = vec!["kernel".to_owned(), "release".to_owned()];
     head.extend(backends.iter().map(|backend| (*backend).clone()));
     let rows = findings.kernels.iter().map(|(name, kernel)| {
-        let counts = backends.iter().map(|&backend| kernel.tests.get(backend).map_or("-".to_owned(), u32::to_string));
+        let counts =
+            backends.iter().map(|&backend| kernel.tests.get(backend).map_or("-".to_owned(), u32::to_string));
         [name.clone(), kernel.release.clone()].into_iter().chain(counts).collect()
     });
     table(page, &head, rows)?;
@@ -101,7 +107,8 @@ fn verified(page: &mut String, findings: &Findings) -> Result<()> {
          start takes. `sys_enter` and `sys_exit` are the raw backend's, and `-` is a program that the architecture has no \
          call for.\n"
     )?;
-    let programs: BTreeSet<&String> = findings.kernels.values().flat_map(|kernel| kernel.verified.keys()).collect();
+    let programs: BTreeSet<&String> =
+        findings.kernels.values().flat_map(|kernel| kernel.verified.keys()).collect();
     let mut head = vec!["program".to_owned()];
     head.extend(findings.kernels.keys().cloned());
     let rows = programs.iter().map(|&program| {

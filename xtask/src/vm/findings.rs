@@ -76,7 +76,9 @@ impl Findings {
         // Where the main job is refused the test has nothing to count.
         if works {
             let tests = boot.steps.iter().filter(|step| step.name.starts_with("test:"));
-            failed.extend(tests.filter_map(|step| Some(format!("{key} {}: {}", step.name, passed(step).err()?))));
+            failed.extend(
+                tests.filter_map(|step| Some(format!("{key} {}: {}", step.name, passed(step).err()?))),
+            );
         }
         failed
     }
@@ -125,13 +127,15 @@ impl Kernel {
     /// Reads what `check --format json` printed.
     fn add_check(&mut self, backend: &str, step: &Ended) -> Result<()> {
         let text = step.stdout.join("");
-        let document: Value = serde_json::from_str(&text)
-            .with_context(|| format!("read what `loopscope check --backend {backend}` said: {text} {:?}", step.stderr))?;
+        let document: Value = serde_json::from_str(&text).with_context(|| {
+            format!("read what `loopscope check --backend {backend}` said: {text} {:?}", step.stderr)
+        })?;
         for probe in document["probes"].as_array().into_iter().flatten() {
             let name = probe["name"].as_str().unwrap_or_default().to_owned();
             // A probe that no backend changes, such as the end of a thread, has a way of its own.
             let way = probe["backend"].as_str().or(probe["tried"][0]["backend"].as_str()).unwrap_or(backend);
-            let tried = probe["tried"].as_array().into_iter().flatten().filter_map(|tried| tried["error"].as_str());
+            let tried =
+                probe["tried"].as_array().into_iter().flatten().filter_map(|tried| tried["error"].as_str());
             let said = match probe["ok"].as_bool() {
                 Some(true) => WORKS.to_owned(),
                 _ => tried.last().unwrap_or("refused").to_owned(),
@@ -158,7 +162,8 @@ fn passed(step: &Ended) -> Result<u32, String> {
     match (step.succeeded(), count) {
         (true, Some(count)) => Ok(count),
         _ => {
-            let failures = step.stdout.iter().filter(|line| line.ends_with("FAILED") || line.contains("panicked at"));
+            let failures =
+                step.stdout.iter().filter(|line| line.ends_with("FAILED") || line.contains("panicked at"));
             let mut why: Vec<&str> = failures.map(String::as_str).collect();
             // The test that it was in when its time was up.
             why.extend(step.stdout.last().map(String::as_str).filter(|_| why.is_empty()));
@@ -200,7 +205,10 @@ mod tests {
         assert_eq!(kernel("no", 100).stopped(&kernel(WORKS, 100)), ["amd64 6.1: poll by raw: no"]);
         assert_eq!(kernel("no", 100).stopped(&kernel("no", 100)), Vec::<String>::new());
         assert_eq!(kernel("no", 100).stopped(&Findings::default()), Vec::<String>::new());
-        let missing = Findings { kernels: BTreeMap::from([("amd64 6.1".to_owned(), Kernel::default())]), ..Findings::default() };
+        let missing = Findings {
+            kernels: BTreeMap::from([("amd64 6.1".to_owned(), Kernel::default())]),
+            ..Findings::default()
+        };
         assert_eq!(missing.stopped(&kernel(WORKS, 1)), ["amd64 6.1: poll by raw is no longer tried"]);
     }
 
@@ -231,7 +239,8 @@ mod tests {
             stdout: vec![line.to_owned()],
             ..Ended::default()
         };
-        let line = "test result: ok. 11 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 3.41s";
+        let line =
+            "test result: ok. 11 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 3.41s";
         assert_eq!(passed(&step("0", line)), Ok(11));
         assert!(passed(&step("101", "test result: FAILED. 10 passed; 1 failed;")).is_err());
         assert!(passed(&step("timeout", "test a ... ")).is_err());

@@ -61,7 +61,9 @@ impl Machine<'_> {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             let lines = BufReader::new(console).split(b'\n').map_while(Result::ok);
-            lines.map(|line| String::from_utf8_lossy(&line).trim_end().to_owned()).try_for_each(|line| sender.send(line))
+            lines
+                .map(|line| String::from_utf8_lossy(&line).trim_end().to_owned())
+                .try_for_each(|line| sender.send(line))
         });
         let mut log = File::create(self.log).with_context(|| format!("write {}", self.log.display()))?;
         let mut steps: Vec<Ended> = Vec::new();
@@ -69,7 +71,9 @@ impl Machine<'_> {
         loop {
             let line = match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => bail!("it did not end within {:?}: {}", BOOT + limit, self.see()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("it did not end within {:?}: {}", BOOT + limit, self.see())
+                }
                 Err(RecvTimeoutError::Disconnected) => bail!("it ended before its steps did: {}", self.see()),
             };
             writeln!(log, "{:8.2} {line}", started.elapsed().as_secs_f64())?;

@@ -55,7 +55,9 @@ impl Archive {
         // `unsigned` is the same kernel without the signature.
         let fits = names.lines().filter(|name| name.ends_with(suffix) && !name.contains("unsigned"));
         let newest = fits.max_by_key(|name| numbers(name));
-        Ok(newest.with_context(|| format!("find a package {prefix}*{suffix} in Debian's archive"))?.to_owned())
+        Ok(newest
+            .with_context(|| format!("find a package {prefix}*{suffix} in Debian's archive"))?
+            .to_owned())
     }
 
     /// Where the package's files are; fetched and unpacked if they are not.
@@ -85,7 +87,9 @@ impl Archive {
     fn version(&self, package: &str) -> Result<String> {
         let policy = process::capture(self.apt("apt-cache").args(["policy", package]))?;
         let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
-        Ok(candidate.with_context(|| format!("find the package {package} of {}", self.arch.debian()))?.to_owned())
+        Ok(candidate
+            .with_context(|| format!("find the package {package} of {}", self.arch.debian()))?
+            .to_owned())
     }
 
     /// A program of apt that sees this architecture alone, and lists of ours.

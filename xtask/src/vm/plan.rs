@@ -46,7 +46,11 @@ pub const KINDS: [Kind; 8] = [
     Kind { job: Job::Exact, ..short("exact", "", "the exactness suite") },
     short("preempt-full", "preempt=full", "programs of fentry would lose runs there"),
     short("lockdown-integrity", "lsm=lockdown,capability lockdown=integrity", "the kernel is kept from root"),
-    short("lockdown-confidentiality", "lsm=lockdown,capability lockdown=confidentiality", "its memory is as well"),
+    short(
+        "lockdown-confidentiality",
+        "lsm=lockdown,capability lockdown=confidentiality",
+        "its memory is as well",
+    ),
     Kind { hidden: &["/sys/kernel/btf"], ..short("no-btf", "", "a kernel without CONFIG_DEBUG_INFO_BTF") },
     Kind { unmounted: &["tracefs", "debugfs"], ..short("no-tracefs", "", "nobody mounted tracefs") },
     Kind {
@@ -209,7 +213,8 @@ fn privileges() -> Vec<Step> {
     let numbers = (0..).zip(CAPABILITIES);
     let mut steps = vec![run("user", Vec::new(), Some(1000))];
     steps.extend(numbers.clone().map(|(number, name)| run(&format!("without-{name}"), vec![number], None)));
-    let but = |kept: &[&str]| numbers.clone().filter(|(_, name)| !kept.contains(name)).map(|(n, _)| n).collect();
+    let but =
+        |kept: &[&str]| numbers.clone().filter(|(_, name)| !kept.contains(name)).map(|(n, _)| n).collect();
     steps.push(run("only-needed", but(&NEEDED), None));
     for name in NEEDED {
         let kept: Vec<&str> = NEEDED.into_iter().filter(|kept| *kept != name).collect();
