@@ -130,29 +130,42 @@ impl Kernel {
         let document: Value = serde_json::from_str(&text).with_context(|| {
             format!("read what `loopscope check --backend {backend}` said: {text} {:?}", step.stderr)
         })?;
-        for probe in document["probes"].as_array().into_iter().flatten() {
-            let name = probe["name"].as_str().unwrap_or_default().to_owned();
+        for probe in list(&document, "probes") {
+            let name = said_of(probe, "name").unwrap_or_default().to_owned();
             // A probe that no backend changes, such as the end of a thread, has a way of its own.
-            let way = probe["backend"].as_str().or(probe["tried"][0]["backend"].as_str()).unwrap_or(backend);
-            let tried =
-                probe["tried"].as_array().into_iter().flatten().filter_map(|tried| tried["error"].as_str());
-            let said = match probe["ok"].as_bool() {
+            let first = list(probe, "tried").next().and_then(|tried| said_of(tried, "backend"));
+            let way = said_of(probe, "backend").or(first).unwrap_or(backend);
+            let mut tried = list(probe, "tried").filter_map(|tried| said_of(tried, "error"));
+            let said = match probe.get("ok").and_then(Value::as_bool) {
                 Some(true) => WORKS.to_owned(),
-                _ => tried.last().unwrap_or("refused").to_owned(),
+                _ => tried.next_back().unwrap_or("refused").to_owned(),
             };
             self.probes.entry(name).or_default().insert(way.to_owned(), said);
         }
-        for program in document["programs"].as_array().into_iter().flatten() {
-            let count = program["verified_instructions"].as_u64().and_then(|count| u32::try_from(count).ok());
-            if let (Some(name), Some(count)) = (program["name"].as_str(), count) {
+        for program in list(&document, "programs") {
+            let count = program
+                .get("verified_instructions")
+                .and_then(Value::as_u64)
+                .and_then(|count| u32::try_from(count).ok());
+            if let (Some(name), Some(count)) = (said_of(program, "name"), count) {
                 self.verified.insert(name.to_owned(), count);
             }
         }
-        if document["main_job"] != true {
+        if document.get("main_job").and_then(Value::as_bool) != Some(true) {
             bail!("the main job cannot be done by {backend}: {}", step.stderr.join(" "));
         }
         Ok(())
     }
+}
+
+/// The objects of a list in a document.
+fn list<'a>(value: &'a Value, name: &str) -> impl DoubleEndedIterator<Item = &'a Value> {
+    value.get(name).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// A text in a document.
+fn said_of<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name)?.as_str()
 }
 
 /// How many tests passed, or what did not.
