@@ -7,7 +7,7 @@ mod published;
 use std::collections::BTreeMap;
 
 use jsonschema::Validator;
-use loopscope::report::check::{Fact, ProbeCheck, Tried};
+use loopscope::report::check::{Fact, ProbeCheck, ProgramCheck, Tried};
 use loopscope::report::compare::{Side, compare};
 use loopscope::report::document::{
     Backlog, CopiedBytes, Ctl, CtlFlags, Distribution, Holder, InstanceRow, ListenerRow, LoopRow, Lost,
@@ -149,6 +149,7 @@ fn check() -> CheckDocument {
             lost_without: "waits".to_owned(),
         }],
         limits: vec!["waits of 32-bit processes".to_owned()],
+        programs: vec![ProgramCheck { name: "enter_epoll".to_owned(), verified_instructions: Some(900) }],
         ..CheckDocument::default()
     }
 }

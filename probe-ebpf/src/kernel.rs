@@ -147,8 +147,6 @@ globals! {
     READ_TYPE,
     /// Possible CPUs
     CPUS,
-    /// 1: a pass sends every line of every loop
-    WHOLE,
     /// An epoll descriptor of the agent: its f_op tells epoll files
     AGENT_EPFD,
     /// How many process ids are in PIDS; 0: all processes

@@ -17,8 +17,8 @@ use loopscope_probe::{
 use crate::{
     flush,
     instance::{self, Table},
-    kernel::{self, CPUS, TaskIter, TaskPtr, WHOLE},
-    storage::{COUNTERS, CTLS, MORE, PARTS_ROOM, Parts, Reader, TASKS, reader, sequence},
+    kernel::{self, CPUS, TaskIter, TaskPtr},
+    storage::{COUNTERS, CTLS, MORE, PARTS_ROOM, Parts, Reader, TASKS, WHOLE, reader, sequence},
     tally,
 };
 
@@ -39,6 +39,7 @@ pub fn show(ctx: *const TaskIter) {
     if reader.session != session {
         reader.session = session;
         reader.window += 1;
+        reader.whole = WHOLE.get(0).copied().unwrap_or(0);
     }
     if task.is_null() {
         counters(seq, reader);
@@ -59,11 +60,12 @@ pub fn show(ctx: *const TaskIter) {
 /// The record's sequence word when the pass before this one sent it, and 1 where that pass did not: then nothing is known
 /// of what user space has. Without a branch: each doubles the paths to verify.
 #[inline(always)]
-fn before(sent: &Sent, window: u64) -> (u64, u64) {
+fn before(sent: &Sent, reader: &Reader) -> (u64, u64) {
+    let window = reader.window;
     let i = kernel::below::<2>(window as usize + 1);
     // SAFETY: below the lengths of the arrays.
     let (known, sequence) = unsafe { (*sent.windows.get_unchecked(i), *sent.sequences.get_unchecked(i)) };
-    (sequence, nonzero((known ^ window) | u64::from(WHOLE.load())))
+    (sequence, nonzero((known ^ window) | reader.whole))
 }
 
 /// Notes that this pass has sent the record as it was at `sequence`.
@@ -94,7 +96,7 @@ fn head(reader: &mut Reader, task: TaskPtr, record: &Task) {
 #[inline(always)]
 fn one_loop(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut Task) {
     let window = reader.window;
-    let (base_sequence, whole) = before(&record.sent, window);
+    let (base_sequence, whole) = before(&record.sent, reader);
     // Before the window number is written: what the thread writes from then on may be a window of its own, and the lines
     // of two windows are known. (A writer that a copy did not see yet wrote in the window before that copy's.)
     let lines = written(record) | (whole.wrapping_neg() & ALL_LINES);
@@ -334,7 +336,7 @@ fn several_loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record:
 fn ctls(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut CtlTask) {
     let table = instance::table(task);
     let window = reader.window;
-    let (base_sequence, whole) = before(&record.sent, window);
+    let (base_sequence, whole) = before(&record.sent, reader);
     for i in 0..CTL_SLOTS {
         // SAFETY: i is below the length of the array.
         let slot = unsafe { record.slots.get_unchecked(i) };

@@ -6,7 +6,10 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
+    bindings::{
+        BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE,
+        bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
+    },
     helpers::generated::{bpf_task_storage_delete, bpf_task_storage_get},
     macros::{btf_map, map},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -120,6 +123,10 @@ pub const CGROUPS_MAX: u32 = 16;
 /// Bit i: the raw programs serve number i of [`loopscope_probe::probe`].
 #[map]
 pub static RAW_PROBES: Array<u64> = Array::with_max_entries(1, 0);
+/// Not 0: a pass sends every line of every loop. Mapped into the agent's memory, since a map update would make the kernel
+/// skip runs of tracepoints meanwhile.
+#[map]
+pub static WHOLE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// What the reader alone writes.
 #[map]
 pub static READER: Array<Reader> = Array::with_max_entries(1, 0);
@@ -141,6 +148,8 @@ pub struct Reader {
     pub session: u64,
     /// Number of the current pass.
     pub window: u64,
+    /// What WHOLE said when it began.
+    pub whole: u64,
     /// Address of the kernel's epoll file operations.
     pub epoll_fops: u64,
     /// Process id of the reader, as the host counts.

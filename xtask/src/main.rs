@@ -15,6 +15,7 @@ mod provenance;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -84,6 +85,11 @@ enum Command {
     /// BTF reader, record decoder, configuration, recording reader and HTTP request handling, each from a corpus of seeds;
     /// stable Rust and a C++ compiler are enough. What is found stays under target/fuzz.
     Fuzz(fuzz::FuzzArgs),
+    /// Boot other kernels in QEMU, and run the agent and its tests there
+    ///
+    /// Debian's 6.12 and 6.1 kernels, by software emulation: needs no root and no virtualisation, and installs nothing but
+    /// QEMU (and, for arm64, a linker). Kernels come by apt into the user's cache.
+    Vm(vm::VmArgs),
     /// Check the house rules: file headers, file length, SAFETY comments, no paths of one machine
     Tidy,
 }
@@ -96,6 +102,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Dashboards(args) => dashboards::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -9,7 +9,7 @@ use crate::{
     reactor::{Reactor, Watch},
     report::{
         self as view, build,
-        check::{CheckDocument, Fact, ProbeCheck, Tried},
+        check::{CheckDocument, Fact, ProbeCheck, ProgramCheck, Tried},
         document::SCHEMA,
         host::Host,
         units,
@@ -22,19 +22,19 @@ use crate::{
 /// The main job cannot be done here (1), after the findings are printed.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let mut facts = facts::facts(args.kernel.btf.as_deref());
-    let (states, refused) = match attach(&args.kernel) {
-        Ok((states, took)) => {
+    let (states, programs, refused) = match attach(&args.kernel) {
+        Ok((states, programs, took)) => {
             facts.push(facts::Fact {
                 name: "load and attach",
                 value: units::seconds(took.as_secs_f64()),
                 ok: true,
             });
             let refused = report::missing(&states);
-            (states, refused)
+            (states, programs, refused)
         }
         Err(failure) => {
             facts.push(facts::Fact { name: "start", value: failure.message.clone(), ok: false });
-            (Vec::new(), Some(failure))
+            (Vec::new(), Vec::new(), Some(failure))
         }
     };
     facts.push(confinement());
@@ -52,17 +52,21 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
             .collect(),
         probes: states.iter().map(probe).collect(),
         limits: build::limits(&states).into_iter().collect(),
+        programs,
     };
     output::write(|out| view::write_check(&document, args.format, report::terminal_width(), out))?;
     refused.map_or(Ok(()), Err)
 }
 
 /// Loads and attaches everything once, and says how long that took; all of it is gone again on return.
-fn attach(kernel: &Kernel) -> Result<(Vec<ProbeState>, Duration), Failure> {
+fn attach(kernel: &Kernel) -> Result<(Vec<ProbeState>, Vec<ProgramCheck>, Duration), Failure> {
     let reactor = Reactor::new()?;
     let options = report::options(kernel, &Watched::default())?;
     let watch = Watch::start(&options, &reactor).map_err(|error| report::refused(kernel, error))?;
-    Ok((watch.probes().to_vec(), watch.start_time()))
+    let programs = watch.verified().into_iter();
+    let programs =
+        programs.map(|(name, verified_instructions)| ProgramCheck { name, verified_instructions }).collect();
+    Ok((watch.probes().to_vec(), programs, watch.start_time()))
 }
 
 /// What the agent could give up here once it watches.

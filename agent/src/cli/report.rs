@@ -161,7 +161,6 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
     match facts::lacks() {
         Some(lacks) => Err(Failure::cannot(lacks)),
         None => Ok(Options {
-            whole: false,
             btf: kernel.btf.clone(),
             log_level: kernel.probe_log as u8,
             watched: watched.clone(),

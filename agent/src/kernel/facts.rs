@@ -30,7 +30,8 @@ fn effective(status: &str) -> Option<u64> {
 /// Why this process may not load or attach probes, in one line; None where it may.
 pub fn lacks() -> Option<String> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    lacking(effective(&status)?, tracefs::mounted().is_some())
+    let refused = || [jit_fact(), lockdown_fact()].into_iter().find(|fact| !fact.ok).map(|fact| fact.value);
+    lacking(effective(&status)?, tracefs::mounted().is_some()).or_else(refused)
 }
 
 /// As [`lacks`], from a set of capabilities and whether tracefs is mounted.
@@ -71,11 +72,8 @@ pub fn facts(btf: Option<&Path>) -> Vec<Fact> {
                 |place| format!("mounted on {place}"),
             ),
         },
-        lockdown(fs::read_to_string("/sys/kernel/security/lockdown").ok().as_deref()),
-        setting("BPF JIT", "/proc/sys/net/core/bpf_jit_enable", |value| match value {
-            "0" => "off: probes are interpreted and cost several times as much",
-            _ => "on",
-        }),
+        lockdown_fact(),
+        jit_fact(),
         Fact { name: "preemption", ok: true, value: preemption() },
     ]
 }
@@ -94,13 +92,20 @@ fn btf_fact(path: &Path) -> Fact {
     Fact { name: "BTF", value, ok }
 }
 
+/// What the kernel keeps from root.
+fn lockdown_fact() -> Fact {
+    lockdown(fs::read_to_string("/sys/kernel/security/lockdown").ok().as_deref())
+}
+
 /// From the text of /sys/kernel/security/lockdown, where the current level is in brackets.
 fn lockdown(text: Option<&str>) -> Fact {
     let level = text.and_then(|text| text.split('[').nth(1)?.split(']').next());
     let (value, ok) = match level {
-        Some("confidentiality") => {
-            ("confidentiality: forbids reading kernel memory, which the probes need", false)
-        }
+        Some("confidentiality") => (
+            "the kernel's lockdown is at confidentiality, which forbids reading kernel memory, as the probes do: boot \
+             with lockdown=integrity",
+            false,
+        ),
         Some("integrity") => ("integrity: the probes may read kernel memory", true),
         Some(level) => (level, true),
         None => ("unknown (securityfs is not mounted)", true),
@@ -108,9 +113,19 @@ fn lockdown(text: Option<&str>) -> Fact {
     Fact { name: "lockdown", value: value.to_owned(), ok }
 }
 
-fn setting(name: &'static str, path: &str, words: fn(&str) -> &'static str) -> Fact {
-    let value = fs::read_to_string(path).map_or("unknown", |text| words(text.trim()));
-    Fact { name, value: value.to_owned(), ok: true }
+/// What the kernel says of the probes' loops where it does not compile programs: "callbacks are not allowed in non-JITed
+/// programs".
+const JIT_OFF: &str = "the kernel's BPF JIT is off, and the probes' loops need it: as root: sysctl -w net.core.bpf_jit_enable=1";
+
+/// Whether programs are compiled.
+fn jit_fact() -> Fact {
+    let text = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").ok();
+    let (value, ok) = match text.as_deref().map(str::trim) {
+        Some("0") => (JIT_OFF, false),
+        Some(_) => ("on", true),
+        None => ("unknown", true),
+    };
+    Fact { name: "BPF JIT", value: value.to_owned(), ok }
 }
 
 /// How the kernel preempts, as far as it says.

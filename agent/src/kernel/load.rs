@@ -25,6 +25,7 @@ use super::{
     read_iterator, run_time,
     table::{Hook, NEEDS, PROBES, Probe, Serves, probe_of_call},
     tracefs,
+    whole::Whole,
 };
 
 /// Bytes of the log's ring buffer while the log is off: the smallest that the kernel takes.
@@ -68,8 +69,6 @@ pub struct Options {
     pub backlog: bool,
     /// The process whose instances' events are counted by the entries that deliver them.
     pub hot: Option<u32>,
-    /// Whether a pass reads every loop whole, rather than what has changed since the pass before.
-    pub whole: bool,
     /// Whether the kernel measures what the runs of the programs take.
     pub run_times: bool,
 }
@@ -173,6 +172,7 @@ impl Kernel {
         let needs = NEEDS.iter().filter_map(|(probe, what)| Some((*probe, globals.lacks(*what)?)));
         let lacking: Vec<(usize, String)> = needs.collect();
         let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded, &lacking);
+        let whole = Whole::of(&ebpf)?;
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
         let log = match options.log_level {
@@ -184,7 +184,7 @@ impl Kernel {
         let start_time = started.elapsed();
         drop(btf);
         release_memory();
-        Ok(Kernel { ebpf, events, entries, log, stats, probes, backlog, interest, start_time })
+        Ok(Kernel { ebpf, whole, events, entries, log, stats, probes, backlog, interest, start_time })
     }
 }
 
@@ -234,7 +234,7 @@ fn load_object(
         ("FILTER_CGROUPS", cgroups),
     ]);
     values.extend([("FILTER_TREE", options.watched.descendants.into()), ("BACKLOG", backlog.into())]);
-    values.extend([("HOT", options.hot.unwrap_or(0)), ("WHOLE", options.whole.into())]);
+    values.push(("HOT", options.hot.unwrap_or(0)));
     let mut loader: EbpfLoader<'_> = loader;
     loader.btf(Some(btf)).allow_unsupported_maps();
     for (global, value) in &values {

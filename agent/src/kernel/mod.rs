@@ -17,6 +17,7 @@ mod programs;
 mod run_time;
 pub mod table;
 mod tracefs;
+mod whole;
 
 use std::{
     fs::File,
@@ -40,6 +41,7 @@ pub use run_time::RunTime;
 /// The probes, loaded and attached.
 pub struct Kernel {
     ebpf: Ebpf,
+    whole: whole::Whole,
     events: RingBuf<MapData>,
     /// What the walks of interest sets send.
     entries: RingBuf<MapData>,
@@ -67,6 +69,11 @@ impl Kernel {
     /// The iterator could not be made or read.
     pub fn pass(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         read_iterator(&mut self.ebpf, "sample", buffer).context("cannot read the probes' records")
+    }
+
+    /// Whether passes read every loop whole, from the next one on, rather than what has changed since the one before.
+    pub fn read_whole(&self, whole: bool) {
+        self.whole.set(whole);
     }
 
     /// Reads the interest sets of all epoll instances of this host, one chunk a call of `take`, as
@@ -107,6 +114,20 @@ impl Kernel {
     /// What the runs of each program took since it was loaded; None unless [`Options::run_times`] asked for it.
     pub fn run_times(&self) -> Option<Vec<RunTime>> {
         self.stats.as_ref().map(|_| run_time::read(&self.ebpf))
+    }
+
+    /// Each program that the kernel took, by name, and how many instructions its verifier went through (since Linux 5.16):
+    /// what a start costs, and how far it is from the million at which a kernel gives up.
+    pub fn verified(&self) -> Vec<(String, Option<u32>)> {
+        let mut programs: Vec<_> = self
+            .ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                Some((name.to_owned(), program.info().ok()?.verified_instruction_count()))
+            })
+            .collect();
+        programs.sort_unstable();
+        programs
     }
 
     /// Readable when [`Kernel::events`] has something to give.

@@ -66,9 +66,9 @@ impl Watch {
         reactor: &Reactor,
         mut recorder: Option<Recorder>,
     ) -> Result<Watch> {
-        // A recording has readings to begin at, which need no other.
-        let options = Options { whole: options.whole || recorder.is_some(), ..options.clone() };
-        let kernel = Kernel::start(&options, reactor.fd())?;
+        let kernel = Kernel::start(options, reactor.fd())?;
+        // What is recorded has readings to begin at, which need none before them.
+        kernel.read_whole(recorder.is_some());
         if let Some(recorder) = &mut recorder {
             recorder.probes(kernel.probes(), kernel.backlog);
         }
@@ -106,6 +106,11 @@ impl Watch {
     /// Why interest sets cannot be read; None where they can.
     pub fn interest_error(&self) -> Option<&str> {
         self.kernel.interest.as_ref().err().map(String::as_str)
+    }
+
+    /// Each program that was loaded, and the instructions that the verifier went through.
+    pub fn verified(&self) -> Vec<(String, Option<u32>)> {
+        self.kernel.verified()
     }
 
     /// How long loading and attaching took.
@@ -244,8 +249,15 @@ impl Watch {
             recorder.know(self.model.processes());
             recorder.fetch();
             self.recorder = Some(recorder);
+            self.kernel.read_whole(true);
         }
         self.recorder.as_mut()?.opening(narrowed)
+    }
+
+    /// Nobody wants the frames any more.
+    pub fn close_feed(&mut self) {
+        self.recorder = None;
+        self.kernel.read_whole(false);
     }
 
     /// What the probes' runs took since the window began; None unless [`Options::run_times`] asked for it.

@@ -27,6 +27,19 @@ pub struct CheckDocument {
     /// What is not seen by these ways however well they work, in words.
     #[serde(default)]
     pub limits: Vec<String>,
+    /// Each program that the kernel took.
+    #[serde(default)]
+    pub programs: Vec<ProgramCheck>,
+}
+
+/// A program that was loaded: of a probe, of several, or one that reads what the probes counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramCheck {
+    /// Its name in the object.
+    pub name: String,
+    /// Instructions that the kernel's verifier went through, which is most of the time that a start takes; null before
+    /// Linux 5.16, which does not say.
+    pub verified_instructions: Option<u32>,
 }
 
 /// One thing that decides what can be attached.

@@ -113,7 +113,7 @@ impl Agent {
         let (Some(server), Some(recorder)) = (&mut self.feed, self.watch.recorder().as_mut()) else { return };
         server.send(&recorder.fetch(), reactor);
         if server.is_empty() {
-            *self.watch.recorder() = None;
+            self.watch.close_feed();
         }
     }
 

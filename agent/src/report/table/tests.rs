@@ -259,6 +259,7 @@ fn two_thousand_loops_are_two_thousand_rows_in_order_of_utilisation() {
 fn refused() -> CheckDocument {
     let fact = |name: &str, value: &str, ok| Fact { name: name.to_owned(), value: value.to_owned(), ok };
     CheckDocument {
+        programs: Vec::new(),
         schema: 1,
         host: "web-1".to_owned(),
         kernel: "6.18.2".to_owned(),

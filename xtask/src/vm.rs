@@ -1,0 +1,331 @@
+//! `cargo xtask vm`: the agent on kernels that are not this machine's, in QEMU.
+//!
+//! Debian's kernels, booted with an archive in memory that holds the static agent, the workload and the tests. Must not
+//! change the host: packages are unpacked into the user's cache, and nothing is mounted or configured here.
+
+mod build;
+mod cpio;
+mod document;
+mod findings;
+mod image;
+mod machine;
+mod packages;
+mod plan;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::{debian, process};
+use build::Built;
+use findings::Findings;
+use image::{Image, Plan, Step};
+use machine::{Boot, Machine};
+use packages::Archive;
+use plan::{BACKENDS, Job, KINDS, Kind};
+
+/// The series of kernels that are booted.
+const SERIES: [&str; 2] = ["6.12", "6.1"];
+/// Archives and consoles, below the workspace.
+const MACHINES: &str = "target/vm/machines";
+/// Time for what `--run` runs.
+const RUN: Duration = Duration::from_secs(600);
+
+/// Options of the command.
+#[derive(Args)]
+pub struct VmArgs {
+    /// Only this series of kernels, such as 6.12; repeatable
+    #[arg(long, value_name = "SERIES", value_parser = SERIES)]
+    kernel: Vec<String>,
+    /// Only this architecture; repeatable
+    #[arg(long, value_enum)]
+    arch: Vec<Arch>,
+    /// Only this boot, by its name in --list; repeatable
+    #[arg(long, value_name = "NAME", value_parser = KINDS.map(|kind| kind.name))]
+    boot: Vec<String>,
+    /// Only this backend in the suite; repeatable
+    #[arg(long, value_parser = BACKENDS)]
+    backend: Vec<String>,
+    /// Say what would be booted, and end
+    #[arg(long)]
+    list: bool,
+    /// Write what was seen into docs/kernels.md and docs/kernels.json; what was not booted stays there as it is
+    #[arg(long)]
+    write: bool,
+    /// Boot and run this by a shell instead; `loopscope`, `workload` and a test's name are commands there
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["boot", "backend", "write", "list"])]
+    run: Option<String>,
+    /// With --run: build the tests too, which takes longer
+    #[arg(long, requires = "run")]
+    tests: bool,
+    /// With --run: parameters of the kernel, such as `preempt=full`
+    #[arg(long, requires = "run", value_name = "TEXT", default_value = "")]
+    parameters: String,
+    /// Print what the machines print
+    #[arg(long)]
+    console: bool,
+}
+
+/// What a machine is built of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Arch {
+    /// x86-64
+    Amd64,
+    /// 64-bit Arm
+    Arm64,
+}
+
+impl Arch {
+    /// As Debian calls it.
+    pub fn debian(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "amd64",
+            Arch::Arm64 => "arm64",
+        }
+    }
+
+    /// As Rust calls it.
+    pub fn triple(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "x86_64-unknown-linux-gnu",
+            Arch::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    fn qemu(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "qemu-system-x86_64",
+            Arch::Arm64 => "qemu-system-aarch64",
+        }
+    }
+
+    fn qemu_package(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "qemu-system-x86",
+            Arch::Arm64 => "qemu-system-arm",
+        }
+    }
+
+    fn qemu_arguments(self) -> &'static [&'static str] {
+        match self {
+            Arch::Amd64 => &[],
+            Arch::Arm64 => &["-machine", "virt"],
+        }
+    }
+
+    fn console(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "ttyS0",
+            Arch::Arm64 => "ttyAMA0",
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &VmArgs) -> Result<()> {
+    let root = process::workspace_root()?;
+    if args.list {
+        for boot in boots(args) {
+            println!("{}: {}", boot.key(), boot.kind.about);
+        }
+        return Ok(());
+    }
+    if let Some(command) = &args.run {
+        let arches = if args.arch.is_empty() { &[Arch::Amd64][..] } else { &args.arch };
+        for arch in arches {
+            let prepared = Prepared::new(&root, *arch, args.tests)?;
+            let series = args.kernel.iter().map(String::as_str);
+            let series: Vec<&str> = if args.kernel.is_empty() { vec![SERIES[0]] } else { series.collect() };
+            series.into_iter().try_for_each(|series| prepared.command(series, command, args))?;
+        }
+        return Ok(());
+    }
+    let started = Instant::now();
+    let (findings, failed) = matrix(&root, args)?;
+    println!("vm: all boots took {:.0} s", started.elapsed().as_secs_f64());
+    let mut known = document::committed(&root)?;
+    let mut wrong = failed;
+    if args.write {
+        known.merge(findings);
+        document::write(&root, &known)?;
+    } else {
+        wrong.extend(findings.stopped(&known));
+    }
+    for line in &wrong {
+        println!("  FAILED {line}");
+    }
+    if !wrong.is_empty() {
+        bail!("{} things do not work that should; the consoles are in {MACHINES}", wrong.len());
+    }
+    Ok(())
+}
+
+/// One boot of the matrix.
+struct Planned {
+    arch: Arch,
+    series: &'static str,
+    kind: &'static Kind,
+}
+
+impl Planned {
+    /// By which the table knows it.
+    fn key(&self) -> String {
+        let kernel = format!("{} {}", self.arch.debian(), self.series);
+        if self.kind.job == Job::Exact { kernel } else { format!("{kernel} {}", self.kind.name) }
+    }
+}
+
+/// The boots that the options leave.
+fn boots(args: &VmArgs) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    for arch in [Arch::Amd64, Arch::Arm64] {
+        for series in SERIES {
+            for kind in &KINDS {
+                // Circumstances are the same on every kernel: one of them is enough.
+                if kind.job == Job::Exact || (arch == Arch::Amd64 && series == SERIES[0]) {
+                    planned.push(Planned { arch, series, kind });
+                }
+            }
+        }
+    }
+    let asked = |list: &[String], name: &str| list.is_empty() || list.iter().any(|asked| asked == name);
+    planned.retain(|boot| {
+        asked(&args.kernel, boot.series)
+            && asked(&args.boot, boot.kind.name)
+            && (args.arch.is_empty() || args.arch.contains(&boot.arch))
+    });
+    planned
+}
+
+/// Boots what is asked for; what was seen, and what failed.
+fn matrix(root: &Path, args: &VmArgs) -> Result<(Findings, Vec<String>)> {
+    let (mut findings, mut failed) = (Findings::default(), Vec::new());
+    let planned = boots(args);
+    for arch in [Arch::Amd64, Arch::Arm64] {
+        let planned: Vec<&Planned> = planned.iter().filter(|boot| boot.arch == arch).collect();
+        if planned.is_empty() {
+            continue;
+        }
+        let prepared = Prepared::new(root, arch, true)?;
+        for boot in planned {
+            let key = boot.key();
+            match prepared.boot(boot, args) {
+                Ok((release, done)) if boot.kind.job == Job::Exact => {
+                    match findings.add_suite(&key, &release, &done) {
+                        Ok(wrong) => failed.extend(wrong),
+                        Err(error) => failed.push(format!("{key}: {error:#}")),
+                    }
+                }
+                Ok((_, done)) => failed.extend(findings.add_short(&key, &done)),
+                Err(error) => failed.push(format!("{key}: {error:#}")),
+            }
+        }
+    }
+    Ok((findings, failed))
+}
+
+/// What all boots of an architecture need.
+struct Prepared {
+    arch: Arch,
+    archive: Archive,
+    image: Image,
+    built: Vec<Built>,
+    /// For logs and archives.
+    folder: PathBuf,
+}
+
+impl Prepared {
+    fn new(root: &Path, arch: Arch, tests: bool) -> Result<Prepared> {
+        println!("vm: {}", arch.debian());
+        if process::find(arch.qemu()).is_none() {
+            debian::install(&[arch.qemu_package()], "the kernels are booted in it")?;
+        }
+        let archive = Archive::open(arch, &cache()?)?;
+        let built = build::build(root, arch, &archive, tests)?;
+        let folder = root.join(MACHINES);
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let busybox = archive.unpacked("busybox-static")?.join("bin/busybox");
+        let image = Image::make(&built, &busybox, folder.join(format!("{}.cpio", arch.debian())))?;
+        Ok(Prepared { arch, archive, image, built, folder })
+    }
+
+    /// The newest kernel of a series: its release and its file.
+    fn kernel(&self, series: &str) -> Result<(String, PathBuf)> {
+        let suffix = format!("-cloud-{}", self.arch.debian());
+        let package = self.archive.newest(&format!("linux-image-{series}."), &suffix)?;
+        let release = package.trim_start_matches("linux-image-").to_owned();
+        let file = self.archive.unpacked(&package)?.join(format!("boot/vmlinuz-{release}"));
+        Ok((release, file))
+    }
+
+    /// One boot of the matrix: the kernel's release, and what ran.
+    fn boot(&self, boot: &Planned, args: &VmArgs) -> Result<(String, Boot)> {
+        let (release, kernel) = self.kernel(boot.series)?;
+        let backends: Vec<&str> = match args.backend.as_slice() {
+            [] => BACKENDS.to_vec(),
+            asked => asked.iter().map(String::as_str).collect(),
+        };
+        let plan = boot.kind.plan(self.arch, boot.series, &backends, &self.built);
+        let memory = self.image.with(&plan)?;
+        println!("  booting {release}: {}", boot.kind.name);
+        let machine = Machine {
+            arch: self.arch,
+            kernel: &kernel,
+            memory: &memory,
+            parameters: boot.kind.parameters,
+            log: &self.folder.join(format!("{}.log", boot.key().replace(' ', "-"))),
+            shown: args.console,
+        };
+        let done = machine.run(Duration::from_secs(plan.steps.iter().map(|step| step.seconds).sum()))?;
+        for step in &done.steps {
+            println!("    {:<40} {:>6.1} s  {}", step.name, step.seconds, step.status);
+        }
+        println!("  {release}: {}: {:.1} s", boot.kind.name, done.took.as_secs_f64());
+        Ok((release, done))
+    }
+
+    /// Boots for one command of the user's.
+    fn command(&self, series: &str, command: &str, args: &VmArgs) -> Result<()> {
+        let (release, kernel) = self.kernel(series)?;
+        // Tests are known by their names, and take the workload from beside them.
+        let tests = self.built.iter().filter(|program| program.is_test);
+        let names = tests.map(|test| format!("{}() {{ {} \"$@\"; }}\n", test.name, test.file.display()));
+        let script = names.collect::<String>() + command;
+        let step = Step {
+            name: "run".to_owned(),
+            arguments: vec!["/bin/sh".to_owned(), "-c".to_owned(), script],
+            environment: plan::environment(&self.built),
+            seconds: RUN.as_secs(),
+            ..Step::default()
+        };
+        let memory = self.image.with(&Plan { steps: vec![step], ..Plan::default() })?;
+        println!("  booting {release}");
+        let log = self.folder.join(format!("{}-{series}-run.log", self.arch.debian()));
+        let machine = Machine {
+            arch: self.arch,
+            kernel: &kernel,
+            memory: &memory,
+            parameters: &args.parameters,
+            log: &log,
+            shown: true,
+        };
+        let boot = machine.run(RUN)?;
+        println!("  {release}: {:.1} s", boot.took.as_secs_f64());
+        match boot.steps.iter().find(|step| !step.succeeded()) {
+            Some(step) => bail!("the command ended with {}", step.status),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where packages are kept.
+fn cache() -> Result<PathBuf> {
+    let dir = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let dir = dir.or_else(|| Some(process::home()?.join(".cache")));
+    Ok(dir.context("find a place for kernels: neither XDG_CACHE_HOME nor HOME is set")?.join("loopscope/vm"))
+}
