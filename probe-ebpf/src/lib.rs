@@ -19,7 +19,7 @@ pub mod object;
 use histogram::{COUNT_BUCKETS, TIME_BUCKETS};
 
 pub use entries::{CHUNK_ENTRIES, Chunk, ChunkHead, Entry};
-pub use lines::{ALL_LINES, LINES, Line, Scalars, line_of};
+pub use lines::{ALL_LINES, LINES, Line, Scalars, Sent, line_of};
 pub use numbers::*;
 
 /// Waitables that are not a kernel object: numbers where no kernel address can be.
@@ -264,19 +264,6 @@ impl Loop {
     };
 }
 
-/// What the reader has sent of a record, by the parity of the pass: a pass may show a record twice, since where its buffer
-/// is full the kernel drops what a task has written and shows the task again.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Window number of the last pass of this parity that sent the record, plus 1; 0: none.
-    pub windows: [u64; 2],
-    /// [`Task::sequence`] as it was then.
-    pub sequences: [u64; 2],
-    /// Not 0 once a descriptor of a slot was found closed: from then on the record is sent in every pass.
-    pub closed: u64,
-}
-
 /// The record of a thread that waits: BPF task storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -385,25 +372,6 @@ pub struct Counters {
     pub lost: [u64; lost::NAMES.len()],
 }
 
-/// The [`Counters`] of the first recordings, which had fewer probes.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct FirstCounters {
-    /// As [`Counters::runs`].
-    pub runs: [u64; 16],
-    /// As [`Counters::lost`].
-    pub lost: [u64; 5],
-}
-
-impl From<FirstCounters> for Counters {
-    fn from(first: FirstCounters) -> Counters {
-        let mut counters = Counters::default();
-        counters.runs.iter_mut().zip(first.runs).for_each(|(runs, first)| *runs = first);
-        counters.lost.iter_mut().zip(first.lost).for_each(|(lost, first)| *lost = first);
-        counters
-    }
-}
-
 /// What precedes every record that reaches user space.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -476,4 +444,4 @@ macro_rules! plain {
         }
     )+ };
 }
-plain!(Head, Loop, Ctl, Counters, FirstCounters, ChunkHead, Entry);
+plain!(Head, Loop, Ctl, Counters, ChunkHead, Entry);

@@ -16,6 +16,19 @@ pub const LINES: usize = (size_of::<Loop>() - offset_of!(Loop, wait)) / size_of:
 /// Every line, as a set.
 pub const ALL_LINES: u64 = (1 << LINES) - 1;
 
+/// What the reader has sent of a record, by the parity of the pass: a pass may show a record twice, since where its buffer
+/// is full the kernel drops what a task has written and shows the task again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Window number of the last pass of this parity that sent the record, plus 1; 0: none.
+    pub windows: [u64; 2],
+    /// [`crate::Task::sequence`] as it was then.
+    pub sequences: [u64; 2],
+    /// Not 0 once a descriptor of a slot was found closed: from then on the record is sent in every pass.
+    pub closed: u64,
+}
+
 /// The first line of the histogram at this offset in a [`Loop`].
 pub const fn line_of(offset: usize) -> usize {
     assert!((offset - offset_of!(Loop, wait)).is_multiple_of(size_of::<Line>()));
@@ -39,7 +52,7 @@ impl Loop {
 
     /// The lines of the histograms.
     pub fn lines(&self) -> &[Line] {
-        self.words()[size_of::<Scalars>() / 8..].as_chunks().0
+        self.words().split_at(size_of::<Scalars>() / 8).1.as_chunks().0
     }
 
     /// Takes in scalars and then, for each bit of `set` in ascending order, a line. False where `words` are not as many as

@@ -1,6 +1,7 @@
 //! Linux's older asynchronous I/O: every way in which io_getevents and io_pgetevents can end.
 //!
 //! The calls are raw: libc has none of them.
+#![expect(clippy::indexing_slicing, reason = "the keys of a JSON object that was made here")]
 
 use std::{
     fs::File,

@@ -4,7 +4,7 @@ pub mod interest;
 
 use std::{fmt, mem::offset_of};
 
-use loopscope_probe::{ALL_LINES, Counters, Ctl, FirstCounters, Head, Line, Loop, Scalars, kind, waitable};
+use loopscope_probe::{ALL_LINES, Counters, Ctl, Head, Line, Loop, Scalars, kind, waitable};
 
 /// One record of the iterator or the ring buffer.
 #[derive(Clone, Debug)]
@@ -141,9 +141,6 @@ pub fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Damaged> {
         kind::CTLS => Record::Ctls(head, several(body, Ctl::read, |slot| slot.waitable).ok_or(damaged)?),
         kind::COUNTERS if body.len() == size_of::<Counters>() => {
             Record::Counters(head, Counters::read(body).ok_or(damaged)?)
-        }
-        kind::COUNTERS if body.len() == size_of::<FirstCounters>() => {
-            Record::Counters(head, FirstCounters::read(body).ok_or(damaged)?.into())
         }
         kind::LINES => {
             let lines = Lines::read(body).ok_or(damaged)?;

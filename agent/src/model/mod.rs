@@ -4,10 +4,12 @@
 //! window and [`Model::window`] shows it. A thread that ended stays until the next window begins.
 
 pub mod costs;
+mod ctl;
 pub mod histogram;
 pub mod hot;
 mod instance;
 pub mod interest;
+mod loop_window;
 mod looped;
 pub mod shared;
 pub mod totals;
@@ -18,17 +20,20 @@ use std::{
     sync::Arc,
 };
 
-use loopscope_probe::{Counters, Ctl, Head, Loop, Wait, reason};
+use loopscope_probe::{Counters, Head, Loop, Wait, reason};
 use rustc_hash::FxHashMap;
 
 use crate::{
     decode::{Lines, Record, interest::Holder, name},
     identity::Process,
 };
+use ctl::CtlState;
+pub use ctl::CtlWindow;
 pub use instance::InstanceWindow;
 use interest::InterestSet;
+pub use loop_window::LoopWindow;
 use looped::LoopState;
-pub use looped::{Largest, LoopWindow, Now, Times};
+pub use looped::{Largest, Now, Times};
 pub use totals::{CtlTotals, Packed, Totals};
 use waitable::Waitable;
 
@@ -71,34 +76,6 @@ pub struct Thread {
     pub ended: bool,
 }
 
-/// The epoll_ctl calls of one thread on one instance.
-#[derive(Default)]
-struct CtlState {
-    raw: Option<Ctl>,
-    now_ns: u64,
-    totals: CtlTotals,
-    base: CtlTotals,
-    comm: String,
-    thread: String,
-    process: Option<Arc<Process>>,
-    tgid: u32,
-    fd: i32,
-    ended: bool,
-}
-
-impl CtlState {
-    fn window(&self, tid: u32) -> CtlWindow {
-        CtlWindow {
-            tgid: self.tgid,
-            tid,
-            comm: self.comm.clone(),
-            thread: self.thread.clone(),
-            process: self.process.clone().unwrap_or_default(),
-            totals: self.totals.since(&self.base),
-        }
-    }
-}
-
 /// A loop of a record.
 #[derive(Clone, Copy)]
 enum Slot<'a> {
@@ -137,23 +114,6 @@ pub struct Model {
     sets: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
     /// As they were when [`Model::keep_interest`] was called.
     sets_before: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
-}
-
-/// The epoll_ctl calls of a thread on an instance, or on what is none, in a window.
-#[derive(Clone, Debug)]
-pub struct CtlWindow {
-    /// Process id as the host counts.
-    pub tgid: u32,
-    /// Thread id as the host counts.
-    pub tid: u32,
-    /// Name of the process.
-    pub comm: String,
-    /// Name of the thread.
-    pub thread: String,
-    /// What /proc says of the process.
-    pub process: Arc<Process>,
-    /// What it did.
-    pub totals: CtlTotals,
 }
 
 /// What happened in a window; `L` is what was made of each loop.
@@ -308,29 +268,6 @@ impl Model {
                     state.end(thread, of);
                 }
             }
-        }
-    }
-
-    /// Advances a thread's epoll_ctl calls.
-    fn ctls(&mut self, head: &Head, ctls: &[Ctl], identify: &mut dyn FnMut(u32) -> Arc<Process>) {
-        let key = ThreadKey { tid: head.tid, born_ns: head.born_ns };
-        for raw in ctls {
-            let of = Waitable::instance(raw.waitable, raw.generation);
-            let state = self.ctls.entry((key, of)).or_default();
-            if state.ended || head.now_ns < state.now_ns {
-                continue;
-            }
-            state.totals.advance(state.raw.as_ref(), raw);
-            state.raw = Some(*raw);
-            state.now_ns = head.now_ns;
-            (state.tgid, state.fd) = (head.tgid, raw.fd);
-            // The same thread's waits have another record, and so another key.
-            state.process.get_or_insert_with(|| identify(head.tgid));
-            // As for a thread.
-            if head.reason != reason::EXEC as u32 || state.comm.is_empty() {
-                (state.comm, state.thread) = (name(&head.comm), name(&head.thread));
-            }
-            state.ended = head.reason != reason::SAMPLE as u32;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, mem::offset_of};
 
-use loopscope_probe::{ChunkHead, Counters, Ctl, Entry, FirstCounters, Head as RecordHead, Loop, kind};
+use loopscope_probe::{ChunkHead, Counters, Ctl, Entry, Head as RecordHead, Loop, kind};
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
@@ -230,28 +230,19 @@ pub fn read_head(json: &[u8], crc: u32) -> Result<Head, Damage> {
         return Err(Damage::Head);
     }
     let head: Head = serde_json::from_slice(json).map_err(|_| Damage::Head)?;
-    if !layouts().contains(&head.layout) {
+    if head.layout != layout() {
         return Err(Damage::Layout(head.agent));
     }
     Ok(head)
 }
 
-/// The layouts that the decoder reads.
-fn layouts() -> [Vec<usize>; 2] {
-    [layout(), layout_with(size_of::<FirstCounters>())]
-}
-
 /// The sizes and places by which the records' layout is told from another one.
 pub fn layout() -> Vec<usize> {
-    layout_with(size_of::<Counters>())
-}
-
-fn layout_with(counters: usize) -> Vec<usize> {
     vec![
         size_of::<RecordHead>(),
         size_of::<Loop>(),
         size_of::<Ctl>(),
-        counters,
+        size_of::<Counters>(),
         size_of::<ChunkHead>(),
         size_of::<Entry>(),
         kind::NAMES.len(),
