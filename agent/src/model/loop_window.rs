@@ -7,7 +7,7 @@ use super::{
     totals::Totals,
 };
 
-/// A loop, or another waiter, in a window; `T` is [`Totals`], or [`Packed`] where many windows are kept.
+/// A loop, or another waiter, in a window; `T` is [`Totals`], or [`super::Packed`] where many windows are kept.
 #[derive(Clone, Debug)]
 pub struct LoopWindow<T = Totals> {
     /// Whose it is.
