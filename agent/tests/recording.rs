@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
@@ -263,8 +264,9 @@ fn shared_listeners_and_interest_sets_are_in_a_recording() {
     let made = workload.said();
     let address = made["address"].as_str().unwrap();
     let args = ["report", "--record", &file, "--duration", "3s", "--format", "json"];
-    let live = agent(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("something is recorded", || fs::metadata(&file).is_ok_and(|meta| meta.len() > 4096));
+    let mut live = agent(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(live.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap() == "watching"), "report ended before it watched");
     workload.tell();
     workload.said();
     let live = live.wait_with_output().unwrap();
