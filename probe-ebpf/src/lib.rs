@@ -278,6 +278,8 @@ pub struct Task {
     pub has_more: u64,
     /// How many slots were taken.
     pub takes: u64,
+    /// Of the probes only: a return value on its way to its use, as [`Loop::scratch`].
+    pub scratch: i64,
     /// CLOCK_MONOTONIC ns at which this record was made: with the thread id, its identity.
     pub born_ns: u64,
     /// Process id as the host counts, when the record was made.
@@ -420,7 +422,7 @@ const _: () = assert!(
     size_of::<Loop>() == 72 + 48 + 24 + 24 + 16 + 48 + 8 + 32 + 16 + 16 + 20 + 16 + 4 + 3 * 512 + 4 * 256
 );
 const _: () =
-    assert!(size_of::<Task>() == 80 + 16 + size_of::<Sent>() + size_of::<Wait>() + size_of::<Loop>());
+    assert!(size_of::<Task>() == 80 + 24 + size_of::<Sent>() + size_of::<Wait>() + size_of::<Loop>());
 const _: () = assert!(size_of::<Ctl>() == 16 + 16 + 16 + 16 + 256);
 const _: () = assert!(size_of::<CtlTask>() == 64 + size_of::<Sent>() + CTL_SLOTS * size_of::<Ctl>());
 const _: () = assert!(size_of::<Record<Loop>>() == size_of::<Head>() + size_of::<Loop>());

@@ -309,7 +309,11 @@ fn several_loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record:
     let table = instance::table(task);
     record.window = reader.window;
     head(reader, task, record);
-    let Some(more) = MORE.get(task) else { return };
+    let Some(more) = MORE.get(task) else {
+        // They are being sent away: as where no copy was whole.
+        alone(seq, &mut reader.parts, kind::BORN);
+        return;
+    };
     let copied = copy(reader, record, more, copy_several);
     let parts = &mut reader.parts;
     if !copied {

@@ -114,6 +114,7 @@ fn evict<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task, more: &mut M
             1
         }
         None => {
+            record.has_more = 0;
             counters::lost(lost::RECORDS);
             Wait::NO_SLOT
         }

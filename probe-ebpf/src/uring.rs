@@ -20,6 +20,7 @@ use crate::{
     },
     slot,
     storage::{OVERFLOWED, OVERFLOWS, TASKS, bump, ordered},
+    tally,
     wait::{self, INTERRUPTED},
 };
 
@@ -239,6 +240,7 @@ fn waited<C: EbpfContext>(
         }
     }
     let ret = outcome(&record.wait, ret, to_submit, found, now);
+    let ret = tally::forget(&mut record.scratch, ret);
     wait::finish::<C, false>(ctx, task, record, ret, now);
     note(task, record, [submitted, overflows], record.wait.highest);
 }

@@ -114,6 +114,7 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
     let now = now();
     // Here, and not at the end: what is live through all that comes between would be paths of their own to verify.
     hot::delivered(task, &record.wait, ret);
+    let ret = tally::forget(&mut record.scratch, ret);
     finish::<C, true>(ctx, task, record, ret, now);
 }
 

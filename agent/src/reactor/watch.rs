@@ -123,6 +123,13 @@ impl Watch {
     /// # Errors
     /// The iterator fails, or a pass does not come to its end.
     pub fn sample(&mut self) -> Result<()> {
+        let read = self.take_pass();
+        // What a pass did not bring the next one does not bring again, unless it brings all.
+        self.kernel.read_whole(read.is_err() || self.recorder.is_some());
+        read
+    }
+
+    fn take_pass(&mut self) -> Result<()> {
         self.buffer.clear();
         self.kernel.pass(&mut self.buffer)?;
         self.missed = self.kernel.missed();
