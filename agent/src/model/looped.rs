@@ -6,6 +6,7 @@ use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, mechanism};
 use super::{
     LoopWindow, Thread, Waitable,
     totals::{Packed, Totals},
+    waitable::Space,
 };
 use crate::decode::Lines;
 
@@ -357,7 +358,7 @@ impl LoopState {
         let ended = thread.ended || reused || closed;
         let (is_loop, alone) = if of.is_object() {
             // A thread that only submits to a ring does not wait on it.
-            let waits = self.waited || self.is_waiting(thread, of);
+            let waits = of.space != Space::Rings || self.waited || self.is_waiting(thread, of);
             (waits && (waiters <= 1 || self.waits_before + totals.waits() > 1), waits && waiters <= 1)
         } else {
             let is_loop = self.comes_back(thread, of);
