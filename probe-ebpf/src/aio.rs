@@ -3,7 +3,7 @@
 //! What is waited on is an AIO context, whose number is an address in its process: it means nothing in another one.
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{Wait, mechanism, timeout, waitable};
+use loopscope_probe::{mechanism, timeout, waitable};
 
 use crate::{
     call::{Call, Sets, Timeout},
@@ -48,7 +48,7 @@ pub fn call([least, most]: [u64; 2], timeout: Timeout) -> Call {
 pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
     counters::run(probe);
     let task = kernel::current();
-    let Some(record) = uring::begun(ctx, task, ret) else {
+    let Some(record) = wait::begun(ctx, task, ret) else {
         return;
     };
     if wait::RESTARTS.contains(&ret) {
@@ -56,9 +56,7 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
         return;
     }
     if ret == INVALID {
-        record.wait.waitable = waitable::NO_INSTANCE;
-        record.wait.generation = 0;
-        record.wait.slot = Wait::NO_SLOT;
+        wait::on_nothing(&mut record.wait);
     }
     wait::finish::<C, false>(ctx, task, record, ret, wait::now());
     uring::note(task, record, [0, 0], record.wait.highest);

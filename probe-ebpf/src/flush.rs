@@ -44,10 +44,10 @@ pub fn exit<C: EbpfContext>(ctx: &C, task: TaskPtr) {
         record.thread = kernel::comm(task);
         // What was closed before is not busy until now.
         let first = &mut record.first;
-        first.closed = table.closed(first.fd, first.waitable, first.generation, first.epoch);
+        first.closed = table.closed_loop(first);
         if let Some(more) = MORE.get(task) {
             for looped in &mut more.loops {
-                looped.closed = table.closed(looped.fd, looped.waitable, looped.generation, looped.epoch);
+                looped.closed = table.closed_loop(looped);
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::{debug, error};
-use loopscope_probe::{lost, waitable};
+use loopscope_probe::{Loop, lost, waitable};
 
 use crate::{
     counters, filter,
@@ -59,6 +59,12 @@ impl Table {
             return 1;
         }
         changed(self.files + u64::from(fd as u32) * 8, file_then, generation_then, epoch_then)
+    }
+
+    /// As [`Table::closed`], of a loop.
+    #[inline(always)]
+    pub fn closed_loop(&self, looped: &Loop) -> u32 {
+        self.closed(looped.fd, looped.waitable, looped.generation, looped.epoch)
     }
 }
 

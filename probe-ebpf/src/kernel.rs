@@ -223,6 +223,22 @@ pub fn probe<T: Copy>(address: u64) -> Option<T> {
     (failed == 0).then(|| unsafe { value.assume_init() })
 }
 
+/// The number at an address to which `bpf_rdonly_cast` gives the type with this BTF id: see [`read`].
+macro_rules! cast {
+    ($address:ident, $id:ident $(, $options:tt($($option:ident),+))?) => {{
+        let typed: *const u64;
+        // SAFETY: a call by BPF's convention, which this assembler has no name for: opcode 0x85, source 2 (a kernel
+        // function).
+        unsafe {
+            core::arch::asm!(".long 0x2085, {function}", function = const RDONLY_CAST,
+                inlateout("r1") $address => _, inlateout("r2") $id => _, lateout("r0") typed,
+                lateout("r3") _, lateout("r4") _, lateout("r5") _ $(, $options($($option),+))?);
+        }
+        // SAFETY: the verifier knows the type; a load from a stale address is fixed up by the kernel.
+        unsafe { typed.read() }
+    }};
+}
+
 /// A number of eight bytes at an address of the kernel; 0 where it cannot be read.
 ///
 /// `bpf_rdonly_cast` (since Linux 6.2) gives the verifier a type for the address, so that the number is read by one load,
@@ -234,15 +250,7 @@ pub fn read(address: u64) -> u64 {
     if id == 0 {
         return probe(address).unwrap_or(0);
     }
-    let typed: *const u64;
-    // SAFETY: a call by BPF's convention, which this assembler has no name for: opcode 0x85, source 2 (a kernel function).
-    unsafe {
-        core::arch::asm!(".long 0x2085, {function}", function = const RDONLY_CAST,
-            inlateout("r1") address => _, inlateout("r2") id => _, lateout("r0") typed,
-            lateout("r3") _, lateout("r4") _, lateout("r5") _);
-    }
-    // SAFETY: the verifier knows the type; a load from a stale address is fixed up by the kernel.
-    unsafe { typed.read() }
+    cast!(address, id)
 }
 
 /// As [`read`], of what no program here writes: the compiler may keep its own state in registers across it.
@@ -252,15 +260,8 @@ pub fn load(address: u64) -> u64 {
     if id == 0 {
         return probe(address).unwrap_or(0);
     }
-    let typed: *const u64;
-    // SAFETY: as in `read`; the function gives back its argument and touches no memory.
-    unsafe {
-        core::arch::asm!(".long 0x2085, {function}", function = const RDONLY_CAST,
-            inlateout("r1") address => _, inlateout("r2") id => _, lateout("r0") typed,
-            lateout("r3") _, lateout("r4") _, lateout("r5") _, options(nomem, nostack));
-    }
-    // SAFETY: as in `read`.
-    unsafe { typed.read() }
+    // The function gives back its argument and touches no memory.
+    cast!(address, id, options(nomem, nostack))
 }
 
 /// As [`probe`], from the memory of the running process.

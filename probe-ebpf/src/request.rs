@@ -4,13 +4,11 @@
 //! Both when the request completes, in the thread that does so, which has the descriptors of the one that asked. What
 //! completes into a ring without room, or succeeds without a completion (IOSQE_CQE_SKIP_SUCCESS), is not seen.
 
-use core::mem::offset_of;
-
 use aya_ebpf::EbpfContext;
 use loopscope_probe::{
     Loop,
     histogram::{COUNT_BUCKETS, count_bucket},
-    line_of, mechanism, probe, result, timeout,
+    mechanism, probe, result, timeout,
 };
 
 use crate::{
@@ -19,9 +17,7 @@ use crate::{
         self, REQUEST_EPFD, REQUEST_EVENT, REQUEST_FILE, REQUEST_MAXEVENTS, REQUEST_OP, REQUEST_OPCODE,
         REQUEST_RESULT,
     },
-    slot,
-    storage::bump,
-    tally, uring,
+    slot, tally, uring,
     wait::{self, INTERRUPTED},
 };
 
@@ -63,14 +59,7 @@ fn waited<C: EbpfContext>(ctx: &C, request: u64) {
     let most = if REQUEST_MAXEVENTS.load() == 0 { 0 } else { field(request, &REQUEST_MAXEVENTS) };
     let slot = uring::slot_of(ctx, task, record, file, mechanism::EPOLL as u32);
     let window = record.window as u32;
-    let word = &raw mut record.sequence;
-    if let Some(looped) = slot::at(task, record, slot) {
-        // SAFETY: a field of the record that `looped` does not cover.
-        let word = unsafe { &mut *word };
-        bump(word);
-        count(looped, ret, most, window);
-        bump(word);
-    }
+    slot::change(task, record, slot, |looped| count(looped, ret, most, window));
 }
 
 /// Adds it to its loop's counts; the caller has opened the sequence word.
@@ -96,12 +85,7 @@ fn count(looped: &mut Loop, ret: i64, most: u32, window: u32) {
     }
     looped.events = looped.events.wrapping_add(ret as u64);
     tally::raise(&mut looped.events_max, ret as u64);
-    tally::bucket::<COUNT_BUCKETS, { line_of(offset_of!(Loop, events_per_wait)) }>(
-        &mut looped.events_per_wait,
-        &mut looped.touched,
-        &mut looped.scratch,
-        count_bucket(ret as u32),
-    );
+    tally::count!(looped.events_per_wait[COUNT_BUCKETS], count_bucket(ret as u32));
     if ret as u32 == most {
         looped.saturated = looped.saturated.wrapping_add(1);
     }

@@ -111,7 +111,7 @@ fn one_loop(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut
         return;
     }
     let sequence = parts.sequence;
-    let closed = tally::forget(&mut parts.closed, closed(instance::table(task), &record.first));
+    let closed = tally::forget(&mut parts.closed, instance::table(task).closed_loop(&record.first));
     record.sent.closed |= u64::from(closed);
     note(&mut record.sent, window, sequence);
     if (sequence ^ base_sequence) | whole | record.sent.closed == 0 {
@@ -119,12 +119,6 @@ fn one_loop(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record: &mut
     } else {
         send(seq, parts, closed);
     }
-}
-
-/// As [`Table::closed`], of a loop.
-#[inline(always)]
-fn closed(table: Table, slot: &Loop) -> u32 {
-    table.closed(slot.fd, slot.waitable, slot.generation, slot.epoch)
 }
 
 /// The lines of the first loop that were written in the last two windows; all where the thread wrote in every try.
@@ -321,14 +315,14 @@ fn several_loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record:
         return;
     }
     (parts.head.kind, parts.head.size) = (kind::LOOPS as u32, size_of::<Record<Loop>>() as u32);
-    reader.first.closed = closed(table, &reader.first);
+    reader.first.closed = table.closed_loop(&reader.first);
     write(seq, &parts.head);
     write::<Loop>(seq, &reader.first);
     for i in 0..LOOPS_MORE {
         // SAFETY: i is below the length of the array.
         let slot = unsafe { reader.more.loops.get_unchecked_mut(i) };
         if slot.waitable != waitable::FREE {
-            slot.closed = closed(table, slot);
+            slot.closed = table.closed_loop(slot);
             write(seq, &parts.head);
             write::<Loop>(seq, slot);
         }

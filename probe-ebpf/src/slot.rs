@@ -58,6 +58,19 @@ pub fn at(task: TaskPtr, record: &mut Task, slot: u32) -> Option<&mut Loop> {
     }
 }
 
+/// Changes the loop in a slot, where there is one, while the record's sequence word is open.
+#[inline(always)]
+pub fn change(task: TaskPtr, record: &mut Task, slot: u32, how: impl FnOnce(&mut Loop)) {
+    let word = &raw mut record.sequence;
+    if let Some(looped) = at(task, record, slot) {
+        // SAFETY: a field of the record that `looped` does not cover.
+        let word = unsafe { &mut *word };
+        bump(word);
+        how(looped);
+        bump(word);
+    }
+}
+
 /// Takes a slot for the waitable of the wait that ends; [`Wait::NO_SLOT`] where there is no memory.
 #[inline(never)]
 pub fn take<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task) -> u32 {

@@ -1,12 +1,12 @@
 //! What a busy time and a wait add to their loop's slot: counts, sums, largest values, histograms. Constant work; the
 //! caller has opened the record's sequence word.
 
-use core::{mem::offset_of, ptr};
+use core::ptr;
 
 use loopscope_probe::{
     LOOP_GAP_NS, LOOP_WAITS, Line, Loop, Max, Wait,
     histogram::{COUNT_BUCKETS, TIME_BUCKETS, above, count_bucket, time_bucket},
-    line_of, lost, result, timeout, waitable,
+    lost, result, timeout, waitable,
 };
 
 use crate::{counters, kernel, wait::INTERRUPTED};
@@ -87,14 +87,14 @@ const COUNTS_OF_LINE: usize = size_of::<Line>() / size_of::<u32>();
 /// Adds one to the bucket of a value in one of a loop's histograms.
 macro_rules! count {
     ($looped:ident.$histogram:ident[$buckets:ident], $bucket:expr) => {
-        bucket::<$buckets, { line_of(offset_of!(Loop, $histogram)) }>(
-            &mut $looped.$histogram,
-            &mut $looped.touched,
-            &mut $looped.scratch,
-            $bucket,
-        )
+        $crate::tally::bucket::<
+            $buckets,
+            { ::loopscope_probe::line_of(::core::mem::offset_of!(::loopscope_probe::Loop, $histogram)) },
+        >(&mut $looped.$histogram, &mut $looped.touched, &mut $looped.scratch, $bucket)
     };
 }
+
+pub(crate) use count;
 
 /// A busy time ends: from the loop's last exit to now, less what the thread waited elsewhere in between.
 #[inline(always)]

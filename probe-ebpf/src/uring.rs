@@ -8,7 +8,7 @@
 use core::ptr;
 
 use aya_ebpf::EbpfContext;
-use aya_log_ebpf::{error, warn};
+use aya_log_ebpf::error;
 use loopscope_probe::{Task, Wait, lost, mechanism, probe, timeout, waitable};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         RING_RINGS, RING_WAIT_ARG, RINGS_HEAD, RINGS_TAIL, TASK_IO_URING, TaskPtr,
     },
     slot,
-    storage::{OVERFLOWED, OVERFLOWS, TASKS, bump, ordered},
+    storage::{OVERFLOWED, OVERFLOWS, bump, ordered},
     tally,
     wait::{self, INTERRUPTED},
 };
@@ -177,7 +177,7 @@ pub fn exit<C: EbpfContext>(ctx: &C, ret: i64) {
     // A call of which something was submitted gives how much, whatever came of its wait.
     let submitted = if to_submit != 0 && ret > 0 { ret as u64 } else { 0 };
     if waits(min_complete, flags) {
-        if let Some(record) = begun(ctx, task, ret) {
+        if let Some(record) = wait::begun(ctx, task, ret) {
             // What was submitted before the probes were attached is nobody's.
             let submitted = if record.wait.inherited == 0 { submitted } else { 0 };
             waited(ctx, task, record, ret, to_submit, submitted);
@@ -190,27 +190,8 @@ pub fn exit<C: EbpfContext>(ctx: &C, ret: i64) {
     }
     if let Some(record) = wait::record(ctx, task) {
         let slot = slot_of(ctx, task, record, file, mechanism::IO_URING as u32);
-        if let Some(looped) = slot::at(task, record, slot) {
-            // One word that no other figure depends on.
-            looped.bytes_in = looped.bytes_in.wrapping_add(submitted);
-        }
+        slot::change(task, record, slot, |looped| looped.bytes_in = looped.bytes_in.wrapping_add(submitted));
     }
-}
-
-/// The record of a thread whose wait ends with return value `ret`; None where none had begun.
-#[inline(always)]
-pub fn begun<C: EbpfContext>(ctx: &C, task: TaskPtr, ret: i64) -> Option<&'static mut Task> {
-    let Some(record) = TASKS.get(task) else {
-        // As in `wait::exit`.
-        wait::create(ctx, task);
-        return None;
-    };
-    if record.wait.entry_ns == 0 {
-        counters::lost(lost::UNPAIRED);
-        warn!(ctx, "exit without an entry, returned {}", ret);
-        return None;
-    }
-    Some(record)
 }
 
 /// A wait ends.
@@ -229,9 +210,7 @@ fn waited<C: EbpfContext>(
     let mut found = 0;
     if file > waitable::LAST {
         if ret == BAD_DESCRIPTOR || ret == NO_RING {
-            record.wait.waitable = waitable::NO_INSTANCE;
-            record.wait.generation = 0;
-            record.wait.slot = Wait::NO_SLOT;
+            wait::on_nothing(&mut record.wait);
             record.wait.asked = 0;
         } else {
             let ring = ring(file);
@@ -274,16 +253,11 @@ pub fn note(task: TaskPtr, record: &mut Task, [submitted, overflows]: [u64; 2], 
     // Through memory: see `Loop::scratch`.
     // SAFETY: a reference is valid for a volatile read.
     let slot = unsafe { ptr::read_volatile(&record.wait.slot) };
-    let word = &raw mut record.sequence;
-    if let Some(looped) = slot::at(task, record, slot) {
-        // SAFETY: a field of the record that `looped` does not cover.
-        let word = unsafe { &mut *word };
-        bump(word);
+    slot::change(task, record, slot, |looped| {
         looped.bytes_in = looped.bytes_in.wrapping_add(submitted);
         looped.bytes_out = looped.bytes_out.wrapping_add(overflows);
         looped.highest = least;
-        bump(word);
-    }
+    });
 }
 
 /// The slot of a waitable that the thread need not wait on, taken where it has none.

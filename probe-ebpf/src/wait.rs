@@ -88,16 +88,9 @@ pub fn enter(task: TaskPtr, record: &mut Task, call: &Call, waitable: u64) {
 pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
     counters::run(probe);
     let task = kernel::current();
-    let Some(record) = TASKS.get(task) else {
-        // The first that is seen of this thread is the end of a wait: it began before the probes.
-        create(ctx, task);
+    let Some(record) = begun(ctx, task, ret) else {
         return;
     };
-    if record.wait.entry_ns == 0 {
-        counters::lost(lost::UNPAIRED);
-        warn!(ctx, "exit without an entry, returned {}", ret);
-        return;
-    }
     if RESTARTS.contains(&ret) {
         pause(record);
         return;
@@ -107,15 +100,37 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
         && record.wait.waitable > waitable::LAST
         && !instance::is_epoll(record.wait.waitable)
     {
-        record.wait.waitable = waitable::NO_INSTANCE;
-        record.wait.generation = 0;
-        record.wait.slot = Wait::NO_SLOT;
+        on_nothing(&mut record.wait);
     }
     let now = now();
     // Here, and not at the end: what is live through all that comes between would be paths of their own to verify.
     hot::delivered(task, &record.wait, ret);
     let ret = tally::forget(&mut record.scratch, ret);
     finish::<C, true>(ctx, task, record, ret, now);
+}
+
+/// The record of a thread whose wait ends with return value `ret`; None where none had begun.
+#[inline(always)]
+pub fn begun<C: EbpfContext>(ctx: &C, task: TaskPtr, ret: i64) -> Option<&'static mut Task> {
+    let Some(record) = TASKS.get(task) else {
+        // The first that is seen of this thread is the end of a wait: it began before the probes.
+        create(ctx, task);
+        return None;
+    };
+    if record.wait.entry_ns == 0 {
+        counters::lost(lost::UNPAIRED);
+        warn!(ctx, "exit without an entry, returned {}", ret);
+        return None;
+    }
+    Some(record)
+}
+
+/// What a wait was on turned out to be nothing that can be waited on.
+#[inline(always)]
+pub fn on_nothing(wait: &mut Wait) {
+    wait.waitable = waitable::NO_INSTANCE;
+    wait.generation = 0;
+    wait.slot = Wait::NO_SLOT;
 }
 
 /// Exit of restart_syscall: the end of a poll that was stopped and went on, or of something that is no wait.

@@ -124,6 +124,7 @@ fn run(options: &Options) -> Result<Option<Value>> {
         "rings" => rings::run(n(0)?)?,
         "rings-epoll" => rings::epoll(n(0)?)?,
         "rings-sums" => rings::sums(n(0)?)?,
+        "rings-submits" => return rings::submits(n(0)?).map(|()| None),
         "rings-open" => return rings::open().map(|()| None),
         "aio" => aio::run(n(0)?)?,
         "nanos" => odd::nanos(n(0)?)?,

@@ -261,6 +261,23 @@ pub fn open() -> Result<()> {
     Ok(())
 }
 
+/// A thread that has waited on its ring once, and then, at a line on stdin, gives it `n` requests without a wait. Says what it
+/// has done before and after.
+pub fn submits(n: u64) -> Result<()> {
+    let mut ring = Ring::new()?;
+    ring.push_nops(1)?;
+    ensure!(ring.wait(1, Limit::Infinite) == Ok(1), "one completes");
+    say(&ring.done())?;
+    hear();
+    for _ in 0..n {
+        ring.push_nops(1)?;
+        ring.submit()?;
+    }
+    say(&ring.done())?;
+    while hear().is_some() {}
+    Ok(())
+}
+
 /// An epoll instance whose entries are added, changed and deleted by a ring, and waits on it that the ring makes.
 pub fn epoll(n: u64) -> Result<Value> {
     let mut ring = Ring::new()?;
