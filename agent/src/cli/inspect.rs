@@ -60,8 +60,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
     }
     watch.sample()?;
     let seen = Seen { process: before, links, notes, started_at };
-    let top = args.top.or((args.format == Format::Table).then_some(TOP));
-    let inspection = seen.inspection(&mut watch, top);
+    let inspection = seen.inspection(&mut watch, most(args));
     output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -92,8 +91,7 @@ fn replay(args: &InspectArgs, path: &Path) -> Result<ExitCode, Failure> {
         fds.extend(Descriptors::recorded(args.pid).rows(instance, &entries).0);
     }
     fds.sort_by(FdRow::by_events);
-    let top = args.top.or((args.format == Format::Table).then_some(TOP));
-    let fds_left_out = cut(&mut fds, top);
+    let fds_left_out = cut(&mut fds, most(args));
     let users = build::users(&window.instances, &watches, None);
     let mut origin = replay.origin();
     origin.notes.push(NOT_RECORDED.to_owned());
@@ -111,10 +109,16 @@ fn replay(args: &InspectArgs, path: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Leaves the first `top` rows; how many more there were.
-fn cut(fds: &mut Vec<FdRow>, top: Option<u32>) -> u64 {
+/// How many rows of descriptors are shown at most.
+fn most(args: &InspectArgs) -> usize {
+    let top = args.top.or((args.format == Format::Table).then_some(TOP));
+    top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX))
+}
+
+/// Leaves the first `most` rows; how many more there were.
+fn cut(fds: &mut Vec<FdRow>, most: usize) -> u64 {
     let total = fds.len();
-    fds.truncate(top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX)));
+    fds.truncate(most);
     (total - fds.len()) as u64
 }
 
@@ -142,8 +146,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Puts the document together, with at most `top` watched descriptors.
-    fn inspection(mut self, watch: &mut Watch, top: Option<u32>) -> Inspection {
+    /// Puts the document together, with at most `most` watched descriptors.
+    fn inspection(mut self, watch: &mut Watch, most: usize) -> Inspection {
         let pid = self.process.pid;
         let missed = watch.missed();
         // At once after the last sample: loops go on, and what they do from here on is in no other figure.
@@ -160,8 +164,7 @@ impl Seen {
             delivered.extend(row);
         }
         fds.sort_by(FdRow::by_events);
-        let fds_left_out = cut(&mut fds, top);
-        let most = top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX));
+        let fds_left_out = cut(&mut fds, most);
         let calls = descriptors.calls(&window, most);
         let origin = report::origin(watch.probes(), self.notes);
         // Looking counts up makes the kernel skip runs of probes, but not in the window.

@@ -34,6 +34,7 @@ use interest::InterestSet;
 pub use loop_window::LoopWindow;
 use looped::LoopState;
 pub use looped::{Largest, Now, Times};
+use shared::SharedFile;
 pub use totals::{CtlTotals, Packed, Totals};
 use waitable::Waitable;
 
@@ -112,6 +113,8 @@ pub struct Model {
     backlog: bool,
     /// Interest sets, as they were last read; None until then.
     sets: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
+    /// Files of several of them that listen, with their addresses.
+    listening: Vec<(String, SharedFile)>,
     /// As they were when [`Model::keep_interest`] was called.
     sets_before: Option<BTreeMap<Waitable, Arc<InterestSet>>>,
 }
@@ -309,7 +312,9 @@ impl Model {
 
     /// What happened since [`Model::begin`].
     pub fn window(&mut self) -> Window {
-        self.window_of(|looped| looped)
+        let mut window = self.window_of(|looped| looped);
+        self.show_listeners(&mut window);
+        window
     }
 
     /// As [`Model::window`], and makes something else of each loop at once: a loop's figures are 4.6 KB.

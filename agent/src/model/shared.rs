@@ -74,23 +74,33 @@ impl Model {
         shared
     }
 
+    /// Takes in which of the shared files of the sets listen: `name` gives the address of a process's descriptor, or None.
+    pub fn name_listeners(&mut self, mut name: impl FnMut(u32, u32) -> Option<String>) {
+        let shared = self.shared_files().into_iter();
+        self.listening = shared.filter_map(|file| Some((name(file.tgid, file.fd)?, file))).collect();
+    }
+
+    /// Process, descriptor and address of each.
+    pub fn listeners(&self) -> impl ExactSizeIterator<Item = (u32, u32, &str)> {
+        self.listening.iter().map(|(name, file)| (file.tgid, file.fd, name.as_str()))
+    }
+
     /// Puts into a window, for each instance and its loops, the listening sockets that it shares with others.
-    pub fn show_listeners(&self, window: &mut Window, listening: &[(String, SharedFile)]) {
+    pub(super) fn show_listeners(&self, window: &mut Window) {
         let of =
             |looped: &LoopWindow| Some((looped.instance?, [looped.totals.waits(), looped.totals.events]));
-        let listeners = self.share_listeners(window, listening, of);
+        let listeners = self.share_listeners(window, of);
         for looped in &mut window.loops {
             let own = looped.instance.and_then(|number| listeners.get(&number));
             looped.listeners = own.cloned().unwrap_or_default();
         }
     }
 
-    /// As [`Model::show_listeners`], for the instances alone, whatever a loop was made into: `of` gives the number of its
+    /// As in [`Model::window`], for the instances alone, whatever a loop was made into: `of` gives the number of its
     /// instance, its waits and its events. Gives the listeners of each instance.
     pub fn share_listeners<L>(
         &self,
         window: &mut Window<L>,
-        listening: &[(String, SharedFile)],
         of: impl Fn(&L) -> Option<(u64, [u64; 2])>,
     ) -> BTreeMap<u64, Vec<Listener>> {
         let mut done: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
@@ -100,7 +110,7 @@ impl Model {
             *all_events += events;
         }
         let mut listeners: BTreeMap<u64, Vec<Listener>> = BTreeMap::new();
-        for (name, file) in listening {
+        for (name, file) in &self.listening {
             let watchers = file.watchers.iter();
             let watchers: Vec<(u64, u32, bool)> = watchers
                 .filter_map(|(of, fd, exclusive)| Some((*self.numbers.get(of)?, *fd, *exclusive)))
@@ -186,9 +196,8 @@ mod tests {
         model.take_interest(vec![holder(10, 1024), holder(20, 2048)]);
         let shared = model.shared_files();
         assert_eq!(shared.iter().map(|file| (file.tgid, file.fd)).collect::<Vec<_>>(), [(10, 6)]);
-        let listening = [("a:80".to_owned(), shared.into_iter().next().unwrap())];
-        let mut window = model.window();
-        model.show_listeners(&mut window, &listening);
+        model.name_listeners(|_, _| Some("a:80".to_owned()));
+        let window = model.window();
         let shares: Vec<_> = window.instances.iter().map(|instance| instance.listeners.clone()).collect();
         let listener = |part| Listener {
             name: "a:80".to_owned(),

@@ -16,7 +16,6 @@ use crate::{
         InstanceWindow, Model, Window,
         costs::{Costs, Meter},
         hot::{Entries, Hot},
-        shared::SharedFile,
     },
     report::group::Sample,
     store::Recorder,
@@ -39,8 +38,6 @@ pub struct Watch {
     started_at: SystemTime,
     /// Keeps everything that is read.
     recorder: Option<Recorder>,
-    /// Listening sockets that several instances watch, with their addresses, when the sets were last read.
-    listening: Vec<(String, SharedFile)>,
     /// When [`Watch::refresh_interest`] last read.
     interest_at: Option<Instant>,
 }
@@ -85,7 +82,6 @@ impl Watch {
             meter: options.run_times.then(Meter::default),
             started_at: SystemTime::now(),
             recorder,
-            listening: Vec::new(),
             interest_at: None,
         };
         watch.sample()?;
@@ -172,11 +168,9 @@ impl Watch {
         let longest = Duration::from_nanos(assembly.longest_ns().into());
         self.model.take_interest(assembly.finish());
         let mut files = Files::default();
-        let shared = self.model.shared_files().into_iter();
-        let named = shared.filter_map(|file| Some((files.listener(file.tgid, file.fd)?, file)));
-        self.listening = named.collect();
+        self.model.name_listeners(|tgid, fd| files.listener(tgid, fd));
         if let Some(recorder) = &mut self.recorder {
-            recorder.listeners(self.listening.iter().map(|(name, file)| (file.tgid, file.fd, name.as_str())));
+            recorder.listeners(self.model.listeners());
         }
         Ok(longest)
     }
@@ -235,15 +229,13 @@ impl Watch {
 
     /// What happened since the start, or the last [`Watch::begin`].
     pub fn window(&mut self) -> Window {
-        let mut window = self.model.window();
-        self.model.show_listeners(&mut window, &self.listening);
-        window
+        self.model.window()
     }
 
     /// As [`Watch::window`], in less room.
     pub fn samples(&mut self) -> Window<Sample> {
         let mut window = self.model.window_of(Sample::new);
-        self.model.share_listeners(&mut window, &self.listening, Sample::done);
+        self.model.share_listeners(&mut window, Sample::done);
         window
     }
 

@@ -23,7 +23,6 @@ use crate::{
     model::{
         Model, Window,
         costs::{Costs, Meter},
-        shared::SharedFile,
     },
     report::{build, group::Sample},
 };
@@ -70,8 +69,6 @@ pub struct Follower {
     pub damaged: u64,
     /// Why interest sets could not be read, as a note.
     pub no_interest: Option<String>,
-    /// Listening sockets that several instances watch, with their addresses.
-    listening: Vec<(String, SharedFile)>,
 }
 
 /// A reading, unpacked.
@@ -99,7 +96,6 @@ impl Default for Follower {
             cpu_ns: 0,
             damaged: 0,
             no_interest: None,
-            listening: Vec::new(),
         }
     }
 }
@@ -190,9 +186,7 @@ impl Follower {
             let of = (u32::try_from(bytes.number()?).ok()?, u32::try_from(bytes.number()?).ok()?);
             names.insert(of, String::from_utf8_lossy(bytes.bytes()?).into_owned());
         }
-        let shared = self.model.shared_files().into_iter();
-        let named = shared.filter_map(|file| Some((names.remove(&(file.tgid, file.fd))?, file)));
-        self.listening = named.collect();
+        self.model.name_listeners(|tgid, fd| names.remove(&(tgid, fd)));
         Some(())
     }
 
@@ -242,20 +236,17 @@ impl Follower {
         self.model = Model::new(self.backlog);
         self.meter = None;
         self.unpacker.reset();
-        self.listening.clear();
     }
 
     /// What happened since the window began.
     pub fn window(&mut self) -> Window {
-        let mut window = self.model.window();
-        self.model.show_listeners(&mut window, &self.listening);
-        window
+        self.model.window()
     }
 
     /// As [`Follower::window`], in less room.
     pub fn samples(&mut self) -> Window<Sample> {
         let mut window = self.model.window_of(Sample::new);
-        self.model.share_listeners(&mut window, &self.listening, Sample::done);
+        self.model.share_listeners(&mut window, Sample::done);
         window
     }
 
