@@ -14,7 +14,7 @@ use common::{
         CLOCK_SLACK, assert_counts, assert_no_busy, assert_nothing_lost, assert_state, count, list, number,
         rows_of, seconds, sum,
     },
-    require_bpf,
+    observe, require_bpf,
 };
 use serde_json::{Value, json};
 
@@ -27,16 +27,6 @@ const MAKING: f64 = 200e-6;
 const EDGES_MOST: f64 = 5e-3;
 /// Median difference of a wait as the kernel saw it and its bracket at most, seconds.
 const DIFFERENCE: f64 = 20e-6;
-
-/// Runs one workload under a report, which is made while it is there; what both say.
-fn observe(words: &str) -> (Value, Value, Workload) {
-    let report = Report::start(&[]);
-    let workload = Workload::start(words);
-    let said = workload.said();
-    let report = report.stop();
-    assert_nothing_lost(&report);
-    (report, said, workload)
-}
 
 /// The rows of a process by thread and mechanism; none has two of one.
 fn by_thread(report: &Value, pid: u32) -> BTreeMap<(u64, &str), &Value> {

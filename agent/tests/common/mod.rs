@@ -86,6 +86,16 @@ pub fn workload_program() -> &'static Path {
     &PROGRAM
 }
 
+/// Runs one workload under a report, which is made while it is there; what both say.
+pub fn observe(words: &str) -> (Value, Value, Workload) {
+    let report = Report::start(&[]);
+    let workload = Workload::start(words);
+    let said = workload.said();
+    let report = report.stop();
+    compare::assert_nothing_lost(&report);
+    (report, said, workload)
+}
+
 /// Waits until `what` happens.
 pub fn until(what: &str, mut happens: impl FnMut() -> bool) {
     let start = Instant::now();
