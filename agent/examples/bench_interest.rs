@@ -4,7 +4,8 @@
 //! `ns_per_entry`: a pass over 15,000 entries more. Both are CPU time of the reading thread, user space included.
 //! `longest_run_us`: the longest stretch that the program ran. `longest_ctl_us`: the longest epoll_ctl of a thread that
 //! adds and removes an entry of those 15,000 without pause, alone, beside passes, and beside reads of
-//! /proc/PID/fdinfo, which hold the instance's lock. `backlog_ns`: an epoll_wait that finds 64 level-triggered entries
+//! /proc/PID/fdinfo, which hold the instance's lock; the two threads keep to a CPU each, or a time slice of some 3 ms
+//! that one waits for the other would be the longest. `backlog_ns`: an epoll_wait that finds 64 level-triggered entries
 //! ready, without probes, with them, and with them and the length of the ready list. Needs root.
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use loopscope::{
     kernel::{Options, Watched},
     reactor::{Reactor, Watch},
@@ -24,6 +25,7 @@ use rustix::{
     event::{EventfdFlags, epoll, eventfd},
     fd::OwnedFd,
     process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, Timespec, clock_gettime},
 };
 use serde_json::json;
@@ -140,13 +142,27 @@ fn passes(watch: &mut Watch) -> Result<(f64, f64)> {
     Ok((times.get(PASSES / 2).copied().unwrap_or_default(), longest.as_nanos() as f64))
 }
 
+/// The first two of these CPUs, each alone.
+fn two_cpus(of: &CpuSet) -> Result<[CpuSet; 2]> {
+    let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| of.is_set(cpu)).map(|cpu| {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        set
+    });
+    Ok([cpus.next().context("no CPU")?, cpus.next().context("two CPUs are needed")?])
+}
+
 /// The longest epoll_ctl of another thread while this one does something again and again, us: the greatest, and the
 /// 99.99th percentile, which a scheduler that takes the thread's CPU away does not reach.
 fn longest_ctl(instance: &OwnedFd, mut disturb: impl FnMut() -> Result<()>) -> Result<serde_json::Value> {
     let stop = AtomicBool::new(false);
     let extra = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let everywhere = sched_getaffinity(None)?;
+    let [first, second] = two_cpus(&everywhere)?;
+    sched_setaffinity(None, &first)?;
     let times = thread::scope(|scope| {
         let changing = scope.spawn(|| -> Result<Vec<u64>> {
+            sched_setaffinity(None, &second)?;
             let mut times = Vec::with_capacity(1 << 22);
             while !stop.load(Ordering::Relaxed) {
                 let start = Instant::now();
@@ -167,6 +183,7 @@ fn longest_ctl(instance: &OwnedFd, mut disturb: impl FnMut() -> Result<()>) -> R
         let times = changing.join().map_err(|_| anyhow::anyhow!("the changing thread ended early"));
         result.and(times).and_then(|times| times)
     })?;
+    sched_setaffinity(None, &everywhere)?;
     let mut times = times;
     times.sort_unstable();
     let at =

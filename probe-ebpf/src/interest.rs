@@ -31,12 +31,12 @@ use crate::{
     wait::now,
 };
 
-/// Steps of one run: some 100 us.
-const STEPS: u32 = 512;
+/// Steps of one run, 512 entries: some 20 us, far enough below 200 that an interrupt fits.
+const STEPS: u32 = 64;
 /// Levels of a tree that are followed; a red-black tree of n entries has at most 2 log2(n + 1).
 const DEPTH: usize = 64;
 /// Descriptors that are looked at in one step.
-const DESCRIPTORS: u32 = 8;
+const DESCRIPTORS: u32 = 16;
 /// Moves in a tree in one step, two for an entry: the helper's loop takes longer for a call than a move does.
 const MOVES: u32 = 16;
 /// "Call me again with this task": the read gives EAGAIN.
