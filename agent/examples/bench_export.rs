@@ -72,7 +72,7 @@ fn records(loops: u32, comms: u32, round: u32) -> Vec<Record> {
             Record::Loops(head, vec![looped(u64::from(i), 20 * round)])
         })
         .collect();
-    records.push(Record::Counters(Head { now_ns, ..Head::default() }, Counters::default()));
+    records.push(Record::Counters(Head { now_ns, ..Head::default() }, Box::default()));
     records
 }
 

@@ -108,9 +108,33 @@ pub fn count_bucket(n: u32) -> usize {
     if i < COUNT_BUCKETS { i } else { COUNT_BUCKETS - 1 }
 }
 
+/// Counts whose buckets [`SMALL_COUNTS`] has.
+pub const SMALL: usize = 64;
+/// The buckets of small counts. By exact arithmetic: bucket i > 0 ends at 2^((i-1)/4), so a count's fourth power is at
+/// most 2^(i-1).
+pub static SMALL_COUNTS: [u8; SMALL] = {
+    let mut buckets = [0; SMALL];
+    let mut n = 1;
+    while n < SMALL {
+        while (1 << (buckets[n] as u32)) < n * n * n * n {
+            buckets[n] += 1;
+        }
+        buckets[n] += 1;
+        n += 1;
+    }
+    buckets
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_buckets_of_small_counts_are_those_of_all_counts() {
+        for (n, bucket) in SMALL_COUNTS.iter().enumerate() {
+            assert_eq!(usize::from(*bucket), count_bucket(n as u32), "{n}");
+        }
+    }
 
     #[test]
     fn time_buckets_start_at_powers_of_two_in_seconds() {

@@ -5,11 +5,7 @@
 //! completes into a ring without room, or succeeds without a completion (IOSQE_CQE_SKIP_SUCCESS), is not seen.
 
 use aya_ebpf::EbpfContext;
-use loopscope_probe::{
-    Loop,
-    histogram::{COUNT_BUCKETS, count_bucket},
-    mechanism, probe, result, timeout,
-};
+use loopscope_probe::{Loop, histogram::COUNT_BUCKETS, mechanism, probe, result, timeout};
 
 use crate::{
     counters, ctl,
@@ -85,7 +81,7 @@ fn count(looped: &mut Loop, ret: i64, most: u32, window: u32) {
     }
     looped.events = looped.events.wrapping_add(ret as u64);
     tally::raise(&mut looped.events_max, ret as u64);
-    tally::count!(looped.events_per_wait[COUNT_BUCKETS], count_bucket(ret as u32));
+    tally::count!(looped.events_per_wait[COUNT_BUCKETS], tally::count_bucket(ret as u32));
     if ret as u32 == most {
         looped.saturated = looped.saturated.wrapping_add(1);
     }

@@ -171,7 +171,7 @@ unsafe extern "C" fn copy_one(_: u32, copying: *mut c_void) -> i64 {
     let before = sequence(&mut record.sequence);
     wait(parts, record);
     // A loop begins with its scalars.
-    kernel::copy(&raw mut parts.scalars, (&raw const record.first).cast());
+    kernel::copy_words(&raw mut parts.scalars, (&raw const record.first).cast());
     parts.lines |= record.first.touched | record.first.previous_touched;
     pick(parts, &record.first);
     ended(parts, record, before)
@@ -196,7 +196,7 @@ unsafe extern "C" fn copy_several(_: u32, copying: *mut c_void) -> i64 {
 fn wait(parts: &mut Parts, record: &Task) {
     parts.head.now_ns = crate::wait::now();
     parts.head.wait_ns = record.wait_ns;
-    kernel::copy(&raw mut parts.head.wait, &record.wait);
+    kernel::copy_words(&raw mut parts.head.wait, &record.wait);
 }
 
 /// Notes whether the copy that began with this sequence word is whole, as 1 or 0.
@@ -240,14 +240,8 @@ unsafe extern "C" fn step(_: u32, picking: *mut c_void) -> i64 {
         return 1;
     }
     let (i, to) = (lowest(left), kernel::below::<PARTS_ROOM>(parts.taken as usize));
-    // SAFETY: there are LINES lines, and i is below; `to` is below the length of the array. Volatile, word by word: the
-    // compiler makes a copy of a line a call of memmove, which is a loop over bytes (15 % of a pass).
-    unsafe {
-        let (to, from) = (parts.room.get_unchecked_mut(to).as_mut_ptr(), from.add(i).cast::<u64>());
-        for word in 0..size_of::<Line>() / 8 {
-            to.add(word).write_volatile(from.add(word).read_volatile());
-        }
-    }
+    // SAFETY: there are LINES lines, and i is below; `to` is below the length of the array.
+    unsafe { kernel::copy_words(parts.room.get_unchecked_mut(to), from.add(i)) };
     parts.left = left & (left - 1);
     parts.taken += 1;
     0

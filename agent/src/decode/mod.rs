@@ -8,14 +8,13 @@ use loopscope_probe::{ALL_LINES, Counters, Ctl, Head, Line, Loop, Scalars, kind,
 
 /// One record of the iterator or the ring buffer.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one ends a pass, of which there is one at a time")]
 pub enum Record {
     /// The loops of one thread, or some of them; unused slots are left out.
     Loops(Head, Vec<Loop>),
     /// The epoll_ctl calls of one thread, likewise.
     Ctls(Head, Vec<Ctl>),
     /// The programs' own counters; ends a pass of the iterator.
-    Counters(Head, Counters),
+    Counters(Head, Box<Counters>),
     /// A thread was seen for the first time.
     Born(Head),
     /// A loop of a thread, without what is as it was.
@@ -140,7 +139,7 @@ pub fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Damaged> {
         kind::LOOPS => Record::Loops(head, several(body, Loop::read, |slot| slot.waitable).ok_or(damaged)?),
         kind::CTLS => Record::Ctls(head, several(body, Ctl::read, |slot| slot.waitable).ok_or(damaged)?),
         kind::COUNTERS if body.len() == size_of::<Counters>() => {
-            Record::Counters(head, Counters::read(body).ok_or(damaged)?)
+            Record::Counters(head, Box::new(Counters::read(body).ok_or(damaged)?))
         }
         kind::LINES => {
             let lines = Lines::read(body).ok_or(damaged)?;

@@ -164,7 +164,7 @@ impl Model {
                 }
                 Record::Ctls(head, ctls) => self.ctls(&head, &ctls, identify),
                 Record::Counters(head, counters) => {
-                    self.counters = counters;
+                    self.counters = *counters;
                     let last_pass_ns = std::mem::replace(&mut self.now_ns, head.now_ns);
                     self.end_missing(u64::from(head.window), last_pass_ns);
                 }

@@ -147,7 +147,7 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 mod tests {
     use std::sync::Arc;
 
-    use loopscope_probe::{Counters, Entry, Head, Loop};
+    use loopscope_probe::{Entry, Head, Loop};
 
     use super::*;
     use crate::{
@@ -183,7 +183,7 @@ mod tests {
                 Record::Loops(head, vec![looped])
             })
             .collect();
-        records.push(Record::Counters(Head { now_ns, ..Head::default() }, Counters::default()));
+        records.push(Record::Counters(Head { now_ns, ..Head::default() }, Box::default()));
         model.apply(records, &mut |_| Arc::new(Process::default()));
     }
 

@@ -17,7 +17,7 @@ use crate::{
 fn window<'a>(names: impl Iterator<Item = &'a str>) -> Window {
     let mut model = Model::default();
     let mut pass = |now_ns, mut records: Vec<Record>| {
-        records.push(Record::Counters(Head { now_ns, ..Head::default() }, Counters::default()));
+        records.push(Record::Counters(Head { now_ns, ..Head::default() }, Box::default()));
         model.apply(records, &mut |_| Arc::new(Process::default()));
         let window = model.window();
         model.begin();

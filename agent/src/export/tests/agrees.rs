@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use loopscope_probe::{Counters, Head};
+use loopscope_probe::Head;
 
 use super::{
     text,
@@ -83,7 +83,7 @@ fn what_counters_grew_by_over_many_scrapes_is_what_a_report_over_all_of_them_has
             *grown.entry(series.clone()).or_default() += more;
         }
         before = scrape;
-        records.push(Record::Counters(Head { now_ns: now, ..Head::default() }, Counters::default()));
+        records.push(Record::Counters(Head { now_ns: now, ..Head::default() }, Box::default()));
         long.apply(records, &mut |_| Arc::new(Process::default()));
         if now == S {
             long.begin();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use globset::{Glob, GlobSet};
-use loopscope_probe::{Counters, Head};
+use loopscope_probe::Head;
 use proptest::prelude::*;
 
 use super::world::{MS, S, at_most, head, last, looped, pass, wait};
@@ -132,7 +132,7 @@ fn a_young_process_is_counted_with_the_others_until_it_is_old_enough() {
         wait(&mut young, now, MS, MS, 1);
         let records = vec![
             Record::Loops(head("young", 10, now), vec![young]),
-            Record::Counters(Head { now_ns: now, ..Head::default() }, Counters::default()),
+            Record::Counters(Head { now_ns: now, ..Head::default() }, Box::default()),
         ];
         let started = Process { started_ns: Some(100 * S), ..Process::default() };
         model.apply(records, &mut |_| Arc::new(started.clone()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loopscope_probe::{
-    Counters, Ctl, Entry, Head, Loop, Wait, ctl_errno, ctl_op,
+    Ctl, Entry, Head, Loop, Wait, ctl_errno, ctl_op,
     histogram::{count_bucket, time_bucket},
     mechanism, reason, result, timeout, waitable,
 };
@@ -85,7 +85,7 @@ pub fn wait(looped: &mut Loop, exit_ns: u64, busy_ns: u64, wait_ns: u64, events:
 
 /// Takes a pass in, as the agent does, and adds its window.
 pub fn pass(model: &mut Model, groups: &mut Groups, now_ns: u64, mut records: Vec<Record>) {
-    records.push(Record::Counters(Head { now_ns, ..Head::default() }, Counters::default()));
+    records.push(Record::Counters(Head { now_ns, ..Head::default() }, Box::default()));
     model.apply(records, &mut |_| Arc::new(Process::default()));
     groups.add(model.window());
     model.begin();

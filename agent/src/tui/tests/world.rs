@@ -105,7 +105,7 @@ impl World {
         self.counters.runs[probe::EPOLL_WAIT] += 4_000;
         self.counters.lost[lost::EVENTS] += self.lost;
         let head = Head { now_ns: self.now_ns, window: self.window, ..Head::default() };
-        records.push(Record::Counters(head, self.counters));
+        records.push(Record::Counters(head, Box::new(self.counters)));
         self.model.apply(records, &mut |pid| {
             Arc::new(Process {
                 exe: Some(format!("/usr/sbin/program-{pid}")),
