@@ -133,7 +133,6 @@ fn as_many_instances_as_a_thread_has_slots_have_ended_when_they_are_closed() {
 }
 
 #[test]
-#[ignore = "of a slot that was given away nobody looks at the descriptor any more: it needs a list of the living instances"]
 fn more_instances_than_a_thread_has_slots_have_ended_when_they_are_closed() {
     if require_bpf() {
         assert_closed(20);

@@ -113,6 +113,8 @@ pub struct LoopState {
     least: Option<u32>,
     streak: u32,
     waited: bool,
+    /// No descriptor meant its instance when the interest sets were last read.
+    unheld: bool,
     /// What else is of the window: counts of slots that were evicted in it, and counts that were about to wrap.
     carried_totals: Option<Box<Totals>>,
     largest: Largest,
@@ -149,6 +151,7 @@ impl LoopState {
         if self.raw.as_ref().is_some_and(|raw| raw.serial != serial) {
             self.evicted();
         }
+        self.unheld = false;
         self.raw.get_or_insert_with(|| Box::new(Loop::EMPTY))
     }
 
@@ -272,6 +275,16 @@ impl LoopState {
     /// Whether the probes have given its slot away: if it comes back, it starts from nothing.
     pub fn is_given_away(&self) -> bool {
         self.raw.is_none() && self.last.is_none()
+    }
+
+    /// Takes in whether a descriptor means its instance.
+    pub fn held(&mut self, held: bool) {
+        self.unheld = !held;
+    }
+
+    /// Whether its instance is known to be closed though the probes look no more at its descriptor.
+    pub fn is_unheld(&self, thread: &Thread, of: Waitable) -> bool {
+        self.unheld && self.is_given_away() && !self.is_waiting(thread, of)
     }
 
     /// Whether it need not be known any more.

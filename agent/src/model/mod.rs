@@ -300,13 +300,16 @@ impl Model {
         self.damaged
     }
 
-    /// Takes in the interest sets of all instances.
+    /// Takes in the interest sets of all instances. An instance that is known and in none of them has been closed.
     pub fn take_interest(&mut self, found: Vec<Holder>) {
         let waiting = |instance: &Waitable| {
             let waiters = self.waits().filter(|(waitable, ..)| waitable == instance);
             waiters.map(|(.., thread)| thread.tgid).collect()
         };
         let sets = interest::sets(found, waiting);
+        for ((_, of), state) in self.loops.iter_mut().filter(|((_, of), _)| of.is_instance()) {
+            state.held(sets.contains_key(of));
+        }
         self.sets = Some(sets.into_iter().map(|(instance, set)| (instance, Arc::new(set))).collect());
     }
 
@@ -338,7 +341,8 @@ impl Model {
                 && holders
                     .get(&(thread.tgid, state.fd()))
                     .is_some_and(|holder| of.generation < holder.generation);
-            let mut window = state.window(thread, of, number, waiters, reused || taken);
+            let gone = reused || taken || state.is_unheld(thread, of);
+            let mut window = state.window(thread, of, number, waiters, gone);
             window.has_backlog = self.backlog && of.is_instance();
             make(window)
         });
