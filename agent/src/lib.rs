@@ -2,7 +2,7 @@
 //!
 //! The way of a figure: [`kernel`] (probes, maps, iterators) -> [`decode`] (bytes to typed records) -> [`model`]
 //! (what happened between two passes) -> [`report`] (documents and their text forms) or [`export`] (metrics over
-//! HTTP), or [`tui`] (a live view). A [`store`] keeps what the kernel gave, and replays it. The [`reactor`] turns the wheel and [`cli`] puts the parts together. Nothing on the right of an arrow may
+//! HTTP), or [`tui`] (a live view). A [`store`] keeps what the kernel gave, and replays it; [`fleet`] has what a Prometheus server knows of many hosts. The [`reactor`] turns the wheel and [`cli`] puts the parts together. Nothing on the right of an arrow may
 //! reach back to its left, and no view computes a difference or a rate of its own.
 
 pub mod cli;
@@ -10,6 +10,7 @@ pub mod confine;
 pub mod decode;
 pub mod export;
 pub mod feed;
+pub mod fleet;
 pub mod identity;
 pub mod inspect;
 pub mod kernel;

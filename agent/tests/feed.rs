@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Workload, agent, exporter::Agent, require_bpf, until};
+use common::{Report, Workload, agent, exporter::Agent, require_bpf, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -173,5 +173,42 @@ fn an_agent_that_sees_a_part_is_not_asked_for_the_whole() {
     assert!(said.contains("it watches some processes alone; attaching probes"), "{said}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(!rows(&report, "loopscope").is_empty());
+    assert!(running.end(Signal::TERM).success());
+}
+
+#[test]
+fn an_inspection_takes_the_agents_readings_and_says_what_they_do_not_have() {
+    if !require_bpf() {
+        return;
+    }
+    let folder = Folder::new("inspect");
+    let socket = folder.socket();
+    let running = Agent::start(&["--socket", &socket]);
+    let mut load = Workload::start("--name fed-seen --go plain 500");
+    let pid = load.pid().to_string();
+    let inspect = ["inspect", &pid, "--duration", "10m", "--format", "json", "--socket", &socket];
+    let report = Report::run(&mut agent(&inspect));
+    load.tell();
+    load.said();
+    let document = report.stop();
+    assert_eq!(waits(&document, "fed-seen"), 500, "{document}");
+    let notes = document["notes"].to_string();
+    assert!(notes.contains(&format!("running agent, process {}", running.pid())), "{notes}");
+    assert!(notes.contains("which descriptors delivered the events is not counted"), "{notes}");
+    // The set is the agent's, what its descriptors are comes from /proc, and nothing is made up of their events.
+    let fds = document["fds"].as_array().unwrap();
+    assert!(!fds.is_empty() && fds.iter().all(|row| row["kind"].is_string()), "{document}");
+    assert!(fds.iter().all(|row| row["delivered"] == "unknown" && row["events"].is_null()), "{document}");
+    assert_eq!(document["instances"][0]["watched"]["total"], fds.len());
+    assert_eq!(document["process"]["comm"], "fed-seen");
+
+    let alone =
+        [&inspect[..2], &["--duration", "300ms", "--format", "json", "--socket", &socket, "--standalone"]]
+            .concat();
+    let output = agent(&alone).output().unwrap();
+    let alone: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!alone["notes"].to_string().contains("running agent"), "{alone}");
+    assert!(alone["fds"].as_array().unwrap().iter().all(|row| row["delivered"] == "known"), "{alone}");
+    load.kill();
     assert!(running.end(Signal::TERM).success());
 }

@@ -4,6 +4,7 @@
 //! command that uses it.
 
 mod exporter;
+mod fleet;
 mod inspected;
 mod readings;
 mod recordings;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use exporter::{AgentArgs, Series};
+pub use fleet::Fleet;
 pub use inspected::InspectArgs;
 pub use readings::{Readings, SocketPath};
 pub use recordings::{CompareArgs, RecordArgs, TableOrJson};
@@ -142,10 +144,11 @@ pub struct ReportArgs {
   loopscope top --comm 'nginx*' --sort WAITS/s
   loopscope top -b -n 3 --format json               three windows for a script, without a terminal
   loopscope top --replay night.loopscope --speed 10
+  loopscope top --from http://prometheus:9090       all hosts that it scrapes agents of
 
 Colours go where NO_COLOR is set. Rows that ended stay, marked, for five windows.")]
 pub struct TopArgs {
-    /// Length of a window: 500ms, 1s, 1m; a bare number is seconds [default: 1s]
+    /// Length of a window: 500ms, 1s, 1m; a bare number is seconds [default: 1s; 5s with --from, between two polls]
     #[arg(short, long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     pub interval: Option<Duration>,
     /// Print frames on stdout instead of taking the terminal over
@@ -172,6 +175,9 @@ pub struct TopArgs {
     /// Seconds of the recording per second, 0.0625 to 256
     #[arg(long, value_name = "N", default_value_t = 1.0, requires = "replay")]
     pub speed: f64,
+    /// A server that knows many hosts.
+    #[command(flatten)]
+    pub fleet: Fleet,
     /// Which waiters to watch.
     #[command(flatten)]
     pub filters: Filters,

@@ -1,7 +1,8 @@
 //! `loopscope inspect PID`: watches for a while, then prints the epoll instances of a process, and what they watch.
 //!
 //! The whole host is watched, since others may hold and wait on the same instances; which entries deliver events is
-//! counted for this process's instances alone.
+//! counted for this process's instances alone. Where an agent runs, loops and sets are its own; what descriptors are, /proc says
+//! to this process, and what each delivered nobody counts.
 
 use std::{
     fs,
@@ -10,8 +11,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Failure, Filters, InspectArgs, output, record, report, select::Selection};
+use super::{Failure, Filters, InspectArgs, output, readings, record, report, select::Selection};
 use crate::{
+    feed::Remote,
     identity::Processes,
     inspect::{
         self, Inspection,
@@ -19,11 +21,14 @@ use crate::{
         document::{FdRow, ProcessRow},
     },
     kernel::{Options, Watched},
-    model::hot::Hot,
+    model::{
+        InstanceWindow, Window,
+        hot::{Entries, Hot},
+    },
     reactor::{Reactor, Watch},
     report::{
         Format,
-        build::{Aside, report as document},
+        build::{Aside, Origin, report as document},
     },
     store::Step,
 };
@@ -44,6 +49,9 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
     check(args.pid)?;
     let exe = Processes::default().get(args.pid).exe.clone();
     let before = build::process(args.pid, exe);
+    if let Some(remote) = readings::of_agent(&args.readings, &args.kernel) {
+        return of_agent(args, remote, before);
+    }
     let options = Options { hot: Some(args.pid), ..report::options(&args.kernel, &Watched::default())? };
     let reactor = Reactor::new()?;
     let mut watch = report::attach(&reactor, &args.kernel, &options, None)?;
@@ -68,6 +76,25 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
 /// What a recording does not have, and an inspection of a live process does.
 const NOT_RECORDED: &str = "a recording has no descriptors: what they are, their limits and which of them delivered the \
                             events is not known";
+
+/// What the agent's probes do not count.
+const NOT_COUNTED: &str = "which descriptors delivered the events is not counted: the agent's probes do not read events back; \
+                           --standalone attaches some that do. What descriptors are comes from /proc";
+
+/// The process, from the readings of a running agent and /proc.
+fn of_agent(args: &InspectArgs, mut remote: Remote, process: ProcessRow) -> Result<ExitCode, Failure> {
+    let links = build::links(args.pid);
+    report::follow(&mut remote, args.duration.unwrap_or(DURATION))?;
+    let window = remote.follower.window();
+    let (mut origin, aside) = readings::aside(&remote);
+    origin.notes.push(NOT_COUNTED.to_owned());
+    let model = &remote.follower.model;
+    let seen = Seen { process, links, notes: Vec::new(), started_at: remote.follower.started_at };
+    let inspection =
+        seen.document(window, |instance| model.entries(instance, None), (origin, aside), most(args));
+    output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// What a recording has of a process: its loops over the whole time, and the interest sets that were read last.
 fn replay(args: &InspectArgs, path: &Path) -> Result<ExitCode, Failure> {
@@ -148,27 +175,37 @@ struct Seen {
 impl Seen {
     /// Puts the document together, with at most `most` watched descriptors.
     fn inspection(mut self, watch: &mut Watch, most: usize) -> Inspection {
-        let pid = self.process.pid;
         let missed = watch.missed();
         // At once after the last sample: loops go on, and what they do from here on is in no other figure.
         let hot = self.hot(watch);
-        let mut window = watch.window();
+        let window = watch.window();
+        let origin = report::origin(watch.probes(), std::mem::take(&mut self.notes));
+        // Looking counts up makes the kernel skip runs of probes, but not in the window.
+        let aside = Aside { missed, damaged: watch.damaged(), interest: None, costs: watch.costs() };
+        self.document(window, |instance| watch.entries(instance, hot.as_ref()), (origin, aside), most)
+    }
+
+    /// The same of any window.
+    fn document(
+        self,
+        mut window: Window,
+        entries: impl Fn(&InstanceWindow) -> Entries,
+        (origin, aside): (Origin, Aside),
+        most: usize,
+    ) -> Inspection {
+        let pid = self.process.pid;
         let watches = build::watches(&window.instances);
         build::only(&mut window, pid);
         let mut descriptors = Descriptors::new(pid, self.links);
         let (mut fds, mut delivered) = (Vec::new(), Vec::new());
         for instance in &window.instances {
-            let entries = watch.entries(instance, hot.as_ref());
-            let (rows, row) = descriptors.rows(instance, &entries);
+            let (rows, row) = descriptors.rows(instance, &entries(instance));
             fds.extend(rows);
             delivered.extend(row);
         }
         fds.sort_by(FdRow::by_events);
         let fds_left_out = cut(&mut fds, most);
         let calls = descriptors.calls(&window, most);
-        let origin = report::origin(watch.probes(), self.notes);
-        // Looking counts up makes the kernel skip runs of probes, but not in the window.
-        let aside = Aside { missed, damaged: watch.damaged(), interest: None, costs: watch.costs() };
         let report = document(&window, &origin, aside, self.started_at);
         let now = build::process(pid, self.process.exe.clone());
         let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };

@@ -12,6 +12,7 @@ pub mod compare;
 mod config;
 pub mod duration;
 pub mod failure;
+mod fleet;
 pub mod generate;
 pub mod inspect;
 pub mod output;

@@ -4,7 +4,13 @@ use super::{
     Kernel,
     args::{Readings, SocketPath},
 };
-use crate::{feed::Remote, report::text};
+use crate::{
+    feed::Remote,
+    report::{
+        build::{Aside, Origin},
+        text,
+    },
+};
 
 /// The running agent, connected to. None where there is none, where it does not see what is asked for, or where probes are
 /// asked for; what a person might wonder about is said on stderr.
@@ -30,8 +36,22 @@ pub fn of_agent(readings: &Readings, kernel: &Kernel) -> Option<Remote> {
     }
 }
 
+/// What documents say beside the figures of an agent's readings.
+pub fn aside(remote: &Remote) -> (Origin, Aside) {
+    let follower = &remote.follower;
+    let aside = Aside {
+        missed: follower.missed(),
+        damaged: follower.damaged,
+        interest: follower.no_interest.clone(),
+        costs: follower.costs(),
+    };
+    let mut origin = remote.origin();
+    origin.notes.push(note(remote));
+    (origin, aside)
+}
+
 /// What documents say of where their figures come from.
-pub fn note(remote: &Remote) -> String {
+fn note(remote: &Remote) -> String {
     format!(
         "the readings are those of the running agent, process {}; --standalone attaches probes instead",
         remote.head().pid

@@ -70,32 +70,30 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
 /// The report, from the readings of a running agent.
 fn of_agent(args: &ReportArgs, mut remote: Remote) -> Result<ExitCode, Failure> {
     let selection = Selection::of_agent(&args.filters)?;
-    let reactor = Reactor::new()?;
-    reactor.watch_feed(remote.fd())?;
-    let duration = args.duration.unwrap_or(DURATION);
-    reactor.deadline_after(duration)?;
-    let progress = progress(duration);
-    until(&reactor, &mut remote, |event, _| matches!(event, Event::Deadline | Event::Signal { .. }))?;
-    // Now, and not when it was asked last.
-    remote.ask(true)?;
-    reactor.deadline_after(PATIENCE)?;
-    until(&reactor, &mut remote, |event, has_come| has_come || event == Event::Deadline)?;
-    if let Some(bar) = progress {
-        bar.finish_and_clear();
-    }
+    follow(&mut remote, args.duration.unwrap_or(DURATION))?;
     let mut window = remote.follower.window();
     selection.apply(&mut window);
-    let aside = Aside {
-        missed: remote.follower.missed(),
-        damaged: remote.follower.damaged,
-        interest: remote.follower.no_interest.clone(),
-        costs: remote.follower.costs(),
-    };
-    let mut origin = remote.origin();
-    origin.notes.push(readings::note(&remote));
+    let (origin, aside) = readings::aside(&remote);
     let report = build::report(&window, &origin, aside, remote.follower.started_at);
     output::write(|out| report::write(&report, args.format, terminal_width(), out))?;
     Ok(if fails(args, &report) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Takes in what an agent says until the time is over or a signal comes, and then the interest sets.
+pub fn follow(remote: &mut Remote, duration: Duration) -> Result<(), Failure> {
+    let reactor = Reactor::new()?;
+    reactor.watch_feed(remote.fd())?;
+    reactor.deadline_after(duration)?;
+    let progress = progress(duration);
+    until(&reactor, remote, |event, _| matches!(event, Event::Deadline | Event::Signal { .. }))?;
+    // Now, and not when it was asked last.
+    remote.ask(true)?;
+    reactor.deadline_after(PATIENCE)?;
+    until(&reactor, remote, |event, has_come| has_come || event == Event::Deadline)?;
+    if let Some(bar) = progress {
+        bar.finish_and_clear();
+    }
+    Ok(())
 }
 
 /// Takes in what the agent says until an event ends it; the second argument says that what was asked for has come.

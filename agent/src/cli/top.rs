@@ -1,12 +1,13 @@
-//! `loopscope top`: a live view of every event loop, of this host or of a recording.
+//! `loopscope top`: a live view of every event loop, of this host, of a recording, or of all hosts of a Prometheus server.
 
 use std::time::Duration;
 
-use super::{Failure, ProbeLog, TopArgs, output, readings, record, report, select::Selection};
+use super::{Failure, ProbeLog, TopArgs, fleet, output, readings, record, report, select::Selection};
 use crate::{
     confine,
+    fleet::Url,
     reactor::{Event, Reactor},
-    report::Format,
+    report::{Format, group::Grouping},
     tui::{
         app::{App, Settings},
         batch,
@@ -20,6 +21,8 @@ use crate::{
 
 /// Length of a window where nothing else is asked for.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two polls of a server, likewise: agents are scraped every 15 s and seldomer.
+const POLL: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 ///
@@ -30,21 +33,50 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
         return Err(Failure::bad_input("--probe-log would be drawn over; use it with --batch"));
     }
     let mut reactor = Reactor::new()?;
+    if let Some(url) = &args.fleet.from {
+        return of_server(args, url, reactor);
+    }
     let (feed, source) = feed(args, &reactor)?;
     let settings = Settings {
         interval: args.interval.unwrap_or(INTERVAL),
         sort: args.sort,
         grouping: args.group,
         replay: args.replay.is_some(),
+        fleet: false,
         source,
     };
     let app = App::new(settings);
     if args.batch {
         return print(args, &reactor, feed, app);
     }
+    Ok(run::run(&mut reactor, feed, app, theme(), args.frames)?)
+}
+
+/// The view of all hosts that a Prometheus server knows.
+fn of_server(args: &TopArgs, url: &Url, mut reactor: Reactor) -> Result<(), Failure> {
+    let Some((poller, frame)) = fleet::first(args, url, &reactor)? else { return Ok(()) };
+    let mut app = App::new(Settings {
+        interval: args.interval.unwrap_or(POLL),
+        sort: args.sort,
+        grouping: Grouping::Program,
+        replay: false,
+        fleet: true,
+        source: "agents'".to_owned(),
+    });
+    if args.batch {
+        return fleet::print(args, &reactor, (poller, frame), app);
+    }
+    app.on_frame(frame);
+    let frames = args.frames.map(|frames| frames.saturating_sub(1));
+    if frames == Some(0) {
+        return Ok(());
+    }
+    Ok(run::run(&mut reactor, Feed::Fleet(Box::new(poller)), app, theme(), frames)?)
+}
+
+fn theme() -> Theme {
     let environment = |name| std::env::var(name).ok();
-    let theme = Theme::from_environment(environment("NO_COLOR").as_deref(), environment("TERM").as_deref());
-    Ok(run::run(&mut reactor, feed, app, theme, args.frames)?)
+    Theme::from_environment(environment("NO_COLOR").as_deref(), environment("TERM").as_deref())
 }
 
 /// Where the windows come from, and whose the probes are.
@@ -96,6 +128,7 @@ fn print(args: &TopArgs, reactor: &Reactor, feed: Feed, mut app: App) -> Result<
             }
             Ok(())
         }
+        Feed::Fleet(_) => Ok(()),
         Feed::Agent(mut agent) => {
             eprintln!("watching");
             reactor.tick_every(args.interval.unwrap_or(INTERVAL))?;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::ring,
@@ -81,9 +81,17 @@ impl Web {
 }
 
 fn parse(text: &str) -> Result<File, String> {
+    yaml(text)
+}
+
+/// Reads a YAML file's text.
+///
+/// # Errors
+/// One line: where in it, and what is wrong.
+pub fn yaml<T: Default + DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! { with_snippet: false };
     // An empty file asks for nothing.
-    let file: Option<File> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    let file: Option<T> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| format!("line {}: ", location.line()));
         // The message names the place once more, in its own words and behind it.
         let message = error.to_string();
@@ -145,7 +153,11 @@ impl Tls {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a PEM file.
+///
+/// # Errors
+/// One line: which file, and what is wrong.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read.map_err(|error| refused(file, &error))? {
         none if none.is_empty() => Err(format!("{}: no certificate in it", file.display())),
@@ -153,7 +165,8 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn refused(file: &Path, error: &dyn std::fmt::Display) -> String {
+/// What is wrong with a file, in one line.
+pub fn refused(file: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{}: {error}", file.display())
 }
 

@@ -10,6 +10,8 @@ use ::csv::{Terminator, WriterBuilder};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::fleet::document::{FleetDocument, FleetRow};
+
 use super::check::{CheckDocument, ProbeCheck};
 use super::document::{
     Backlog, CopiedBytes, Distribution, LoopRow, Mechanism, Report, Results, State, Time, Timeouts,
@@ -22,18 +24,33 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 /// Writes the loops of one of many windows: as [`write_report`], with when the window began in a column before.
 pub fn write_frame(report: &Report, first: bool, out: &mut dyn Write) -> io::Result<()> {
-    let columns = header();
+    write_dated(&header(), ("started_at", &report.started_at), &report.loops, first, out)
+}
+
+/// Writes rows of one of many documents, whose time, by its name, is in a column before.
+fn write_dated<R: Serialize>(
+    columns: &[String],
+    (name, time): (&str, &str),
+    rows: &[R],
+    first: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut writer = WriterBuilder::new().terminator(Terminator::Any(b'\n')).from_writer(out);
-    let begins = |begin: &str| vec![begin.to_owned()];
     if first {
-        writer.write_record(begins("started_at").iter().chain(&columns)).map_err(output_error)?;
+        let named = std::iter::once(name).chain(columns.iter().map(String::as_str));
+        writer.write_record(named).map_err(output_error)?;
     }
-    for row in &report.loops {
+    for row in rows {
         let row = serde_json::to_value(row)?;
         let cells = columns.iter().map(|column| cell(&row, column));
-        writer.write_record(begins(&report.started_at).into_iter().chain(cells)).map_err(output_error)?;
+        writer.write_record(std::iter::once(time.to_owned()).chain(cells)).map_err(output_error)?;
     }
     writer.flush()
+}
+
+/// Writes the rows of many hosts, with when the server said so in a column before.
+pub fn write_fleet(fleet: &FleetDocument, first: bool, out: &mut dyn Write) -> io::Result<()> {
+    write_dated(&columns_of(&FleetRow::default()), ("at", &fleet.at), &fleet.loops, first, out)
 }
 
 /// Writes the probes of `check`, one row each; `tried` is a JSON array within its cell.

@@ -58,6 +58,8 @@ impl Grouping {
 /// What a row stands for, the same from window to window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey {
+    /// The host, where rows are of many; else empty.
+    pub host: String,
     /// Container, unit, control group or program; empty where rows are threads or processes.
     pub container: String,
     /// Process; 0 where rows are containers.
@@ -86,6 +88,8 @@ pub struct Row {
     pub busy: Octaves,
     /// How many loops and waiters are in it.
     pub members: usize,
+    /// What it does a second is not known.
+    pub silent: bool,
 }
 
 /// A loop of one window: its row, and its figures in little room, for groups.
@@ -142,7 +146,7 @@ fn row(grouping: Grouping, members: usize, looped: &LoopWindow<Totals>) -> Row {
     let figures = build::loop_row(looped);
     let key = key(grouping, &figures);
     let busy = if looped.alone { octaves(&looped.totals.busy) } else { Octaves::default() };
-    Row { key, row: figures, wait: octaves(&looped.totals.wait), busy, members }
+    Row { key, row: figures, wait: octaves(&looped.totals.wait), busy, members, silent: false }
 }
 
 fn key(grouping: Grouping, row: &LoopRow) -> RowKey {

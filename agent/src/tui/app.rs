@@ -12,10 +12,11 @@ use super::{
     keys::{self, Command},
     list::{Line, List, Sorting},
     player::Progress,
+    typing::{edit, moved},
 };
 use crate::report::{
     document::Lost,
-    group::{self, Grouping, RowKey},
+    group::{Grouping, RowKey},
 };
 
 /// Lengths of a window that `+` and `-` go through.
@@ -100,6 +101,8 @@ pub struct Settings {
     pub grouping: Grouping,
     /// Whether a recording is replayed.
     pub replay: bool,
+    /// Rows are of many hosts.
+    pub fleet: bool,
     /// Whose the probes are, as the header calls them.
     pub source: String,
 }
@@ -126,6 +129,8 @@ pub struct App {
     pub progress: Option<Progress>,
     /// What went wrong with the last key; shown until the next one.
     pub notice: Option<String>,
+    /// Why what is shown is old: the server's latest answer was none.
+    pub old: Option<String>,
     /// The rows.
     pub list: List,
     /// The windows before.
@@ -138,17 +143,19 @@ pub struct App {
 impl App {
     /// A state that has seen nothing.
     pub fn new(settings: Settings) -> App {
+        let hidden = columns::hidden(settings.fleet);
         App {
             screen: Screen::Table,
             popup: None,
             settings,
             reverse: false,
             filter: String::new(),
-            hidden: 0,
+            hidden,
             frozen: false,
             lost: Lost::default(),
             progress: None,
             notice: None,
+            old: None,
             list: List::default(),
             history: History::default(),
             frame: None,
@@ -177,11 +184,22 @@ impl App {
     /// Takes a window in.
     pub fn on_frame(&mut self, frame: Frame) {
         self.lost = self.lost.plus(frame.head.lost);
+        self.old = None;
         if self.frozen {
             self.latest = Some(frame);
         } else {
             self.show(frame, true);
         }
+    }
+
+    /// The server gave no answer: what is shown stays, and is old.
+    pub fn on_failure(&mut self, why: String) {
+        for frame in [&mut self.frame, &mut self.latest].into_iter().flatten() {
+            if let Some(answer) = &mut frame.fleet {
+                answer.document.error = Some(why.clone());
+            }
+        }
+        self.old = Some(why);
     }
 
     /// The replay went elsewhere: what was before is no past of what comes.
@@ -193,7 +211,7 @@ impl App {
 
     /// Shows a window. `follows`: it is the next one of the same rows.
     fn show(&mut self, frame: Frame, follows: bool) {
-        let rows = group::rows(&frame.samples, self.settings.grouping);
+        let rows = frame.rows(self.settings.grouping);
         if follows {
             self.history.add(&rows);
         }
@@ -337,6 +355,10 @@ impl App {
     }
 
     fn group(&mut self) {
+        if self.settings.fleet {
+            self.notice = Some("rows are what the agents group by: their --group-by".to_owned());
+            return;
+        }
         self.settings.grouping = self.settings.grouping.next();
         self.history.clear();
         self.list.first();
@@ -418,28 +440,4 @@ impl App {
         }
         Action::None
     }
-}
-
-/// What a key makes of a text that is typed.
-fn edit(text: &mut String, key: Key) {
-    match key {
-        Key::Char(c) if text.chars().count() < 64 => text.push(c),
-        Key::Backspace => drop(text.pop()),
-        Key::Ctrl('u') => text.clear(),
-        _ => {}
-    }
-}
-
-/// Where a cursor in a list of `count` goes.
-fn moved(at: usize, key: Key, count: usize) -> usize {
-    let to = match key {
-        Key::Up | Key::Char('k') => at.saturating_sub(1),
-        Key::Down | Key::Char('j') => at + 1,
-        Key::PageUp => at.saturating_sub(10),
-        Key::PageDown => at + 10,
-        Key::Home => 0,
-        Key::End => count,
-        _ => at,
-    };
-    to.min(count.saturating_sub(1))
 }

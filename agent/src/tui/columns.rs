@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use super::frame::Frame;
 use crate::report::{
     columns::{NONE, busy, or_none, state, time, utilization},
-    document::{LoopRow, State},
+    document::{InstanceRow, LoopRow, State},
     grid::{Align, Head},
     group::{Grouping, Row, place},
     models::IoModel,
@@ -64,7 +64,7 @@ const fn right(header: &'static str, rank: u8) -> Head {
 }
 
 /// The column that takes what room is left: its place in [`COLUMNS`], and how wide it may grow.
-pub const NAME: usize = 2;
+pub const NAME: usize = 3;
 /// The widest name.
 const NAME_MAX: usize = 32;
 /// From this width of the terminal on, names get more room before columns of little importance get any.
@@ -72,12 +72,23 @@ const ROOMY: usize = 100;
 /// How much more.
 const NAME_EXTRA: usize = 8;
 /// The place of the utilisation, by which rows are sorted at first.
-pub const UTIL: usize = 4;
+pub const UTIL: usize = 5;
+/// Columns that say nothing: the host of one host.
+const HIDDEN_HERE: u32 = 1 << 0;
+/// And process and thread of groups.
+const HIDDEN_IN_FLEET: u32 = 1 << 1 | 1 << 2;
 /// The columns of the sparkline.
 pub const TREND: usize = 20;
 
 /// From left to right.
-pub const COLUMNS: [Column; 21] = [
+pub const COLUMNS: [Column; 22] = [
+    Column {
+        head: left("HOST", 0),
+        width: 15,
+        meaning: "the host, where rows are of many: its instance label",
+        cell: |cell| host(cell).to_owned(),
+        order: Order::Text(|cell| host(cell).to_owned()),
+    },
     Column {
         head: right("PID", 0),
         width: 7,
@@ -131,14 +142,14 @@ pub const COLUMNS: [Column; 21] = [
         head: right("WAITS/s", 3),
         width: 7,
         meaning: "completed waits a second",
-        cell: |cell| units::number(cell.frame.head.per_second(cell.figures().waits)),
+        cell: |cell| rate(cell, cell.figures().waits),
         order: Order::Figure(|cell| Some(cell.figures().waits as f64)),
     },
     Column {
         head: right("EVENT/s", 9),
         width: 7,
         meaning: "events a second that the waits returned",
-        cell: |cell| units::number(cell.frame.head.per_second(cell.figures().events)),
+        cell: |cell| rate(cell, cell.figures().events),
         order: Order::Figure(|cell| Some(cell.figures().events as f64)),
     },
     Column {
@@ -215,7 +226,10 @@ pub const COLUMNS: [Column; 21] = [
         head: left("MODEL", 17),
         width: 10,
         meaning: "I/O model, where the waits tell it: loop LT or ET, shared epoll, poll, select, polled by hand",
-        cell: |cell| model(cell).map_or(String::new(), |model| model.name().to_owned()),
+        cell: |cell| match model(cell) {
+            Some(model) => model.name().to_owned(),
+            None => if cell.frame.fleet.is_some() { NONE } else { "" }.to_owned(),
+        },
         order: Order::Text(|cell| model(cell).map_or("~", IoModel::name).to_owned()),
     },
     Column {
@@ -244,6 +258,15 @@ fn number_or_none(number: u32, key: u32) -> String {
     if key == 0 { NONE.to_owned() } else { number.to_string() }
 }
 
+/// A count of the window, a second.
+fn rate(cell: &Cell, count: u64) -> String {
+    or_none((!cell.row.silent).then(|| units::number(cell.frame.head.per_second(count))))
+}
+
+fn host<'a>(cell: &Cell<'a>) -> &'a str {
+    if cell.row.key.host.is_empty() { &cell.frame.head.host } else { &cell.row.key.host }
+}
+
 fn name(cell: &Cell) -> String {
     let name = match cell.grouping {
         Grouping::Thread => return crate::report::columns::name(cell.figures()),
@@ -256,8 +279,7 @@ fn name(cell: &Cell) -> String {
 
 fn mechanism(cell: &Cell) -> String {
     let name = cell.figures().mechanism.name();
-    let alone = cell.row.members <= 1;
-    match cell.frame.instance(cell.figures().instance).filter(|_| alone).and_then(|row| row.trigger()) {
+    match own_instance(cell).and_then(|row| row.trigger()) {
         Some(trigger) => format!("{name} {trigger}"),
         None => name.to_owned(),
     }
@@ -265,16 +287,25 @@ fn mechanism(cell: &Cell) -> String {
 
 /// The I/O model of a row that is one loop or waiter.
 fn model(cell: &Cell) -> Option<IoModel> {
-    let alone = cell.row.members <= 1;
+    let alone = cell.row.members <= 1 && cell.frame.fleet.is_none();
     let figures = alone.then_some(cell.figures())?;
     IoModel::of(figures, cell.frame.instance(figures.instance))
 }
 
-/// What the row's instance watches; a group has no instance of its own.
+/// What the row's instance watches.
 fn watched(cell: &Cell) -> Option<u64> {
-    let alone = cell.row.members <= 1;
-    let instance = cell.frame.instance(cell.figures().instance).filter(|_| alone)?;
-    Some(instance.watched?.total)
+    Some(own_instance(cell)?.watched?.total)
+}
+
+/// The row's instance; a group has none of its own, but metrics say what its instances watch together.
+fn own_instance<'a>(cell: &Cell<'a>) -> Option<&'a InstanceRow> {
+    let has_one = cell.row.members <= 1 || cell.frame.fleet.is_some();
+    cell.frame.instance(cell.figures().instance).filter(|_| has_one)
+}
+
+/// Bit i: column i is not shown unless somebody wants it.
+pub fn hidden(fleet: bool) -> u32 {
+    if fleet { HIDDEN_IN_FLEET } else { HIDDEN_HERE }
 }
 
 /// The order of two rows by a column; ids break ties, so that rows without figures stand still.

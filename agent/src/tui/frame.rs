@@ -2,14 +2,15 @@
 //!
 //! A frame holds figures of the model; it computes none, and knows no terminal.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use crate::{
+    fleet::Answer,
     model::Window,
     report::{
         build::{self, Aside, Origin},
         document::{InstanceRow, Report},
-        group::Sample,
+        group::{self, Grouping, Row, Sample},
     },
 };
 
@@ -37,6 +38,8 @@ pub struct Frame {
     pub own: Own,
     /// Loops, waiters that are none, waits and events of the window.
     pub sums: Sums,
+    /// What a Prometheus server knows of many hosts, where this is no window of one.
+    pub fleet: Option<Answer>,
     instances: HashMap<u64, usize>,
 }
 
@@ -74,12 +77,49 @@ impl Frame {
             sums.waits += row.waits;
             sums.events += row.events;
         }
-        let instances = head.instances.iter().enumerate().map(|(i, row)| (row.instance, i)).collect();
-        Frame { head, at: times.1, samples: window.loops, own, sums, instances }
+        let instances = numbered(&head);
+        Frame { head, at: times.1, samples: window.loops, own, sums, fleet: None, instances }
+    }
+
+    /// From what a server knew.
+    pub fn of_fleet(answer: Answer) -> Frame {
+        let mut sums = Sums::default();
+        for (known, row) in answer.document.loops.iter().zip(&answer.rows) {
+            let [loops, all] = [known.loops, known.waiters]
+                .map(|count| usize::try_from(count.unwrap_or(0)).unwrap_or(usize::MAX));
+            sums.loops = sums.loops.saturating_add(loops);
+            sums.waiters = sums.waiters.saturating_add(all.saturating_sub(loops));
+            sums.waits = sums.waits.saturating_add(row.row.waits);
+            sums.events = sums.events.saturating_add(row.row.events);
+        }
+        let document = &answer.document;
+        let head = Report {
+            host: format!("{} hosts", document.hosts.len()),
+            started_at: document.at.clone(),
+            duration_seconds: document.window_seconds as f64,
+            notes: document.notes.clone(),
+            instances: answer.instances.clone(),
+            ..Report::default()
+        };
+        let (instances, own) = (numbered(&head), Own::default());
+        Frame { head, at: answer.at, samples: Vec::new(), own, sums, fleet: Some(answer), instances }
+    }
+
+    /// Its rows; those of many hosts are what the agents group by.
+    pub fn rows(&self, grouping: Grouping) -> Vec<Arc<Row>> {
+        match &self.fleet {
+            Some(fleet) => fleet.rows.clone(),
+            None => group::rows(&self.samples, grouping),
+        }
     }
 
     /// The instance with a number of ours.
     pub fn instance(&self, number: Option<u64>) -> Option<&InstanceRow> {
         self.head.instances.get(*self.instances.get(&number?)?)
     }
+}
+
+/// The places of instances by their numbers.
+fn numbered(head: &Report) -> HashMap<u64, usize> {
+    head.instances.iter().enumerate().map(|(i, row)| (row.instance, i)).collect()
 }

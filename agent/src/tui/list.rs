@@ -182,6 +182,7 @@ fn matches(row: &Row, wanted: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(wanted);
     let ids = [row.key.pid, row.key.tid];
     has(&row.row.comm)
+        || has(&row.key.host)
         || has(&row.row.thread)
         || has(place(&row.row))
         || has(row.row.mechanism.name())

@@ -17,6 +17,7 @@ pub mod run;
 pub mod source;
 pub mod terminal;
 pub mod theme;
+mod typing;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,10 @@ use super::{
     terminal::Terminal,
     theme::Theme,
 };
-use crate::reactor::{Event, Reactor};
+use crate::{
+    fleet::Poller,
+    reactor::{Event, Reactor},
+};
 
 /// How long an ESC waits for the rest of a sequence before it is the key: sequences come in one piece but over the
 /// slowest of networks.
@@ -27,6 +30,8 @@ pub enum Feed {
     Live(Box<Live>),
     /// A running agent.
     Agent(Box<Fed>),
+    /// A Prometheus server.
+    Fleet(Box<Poller>),
     /// A recording.
     Replay(Box<Player>),
 }
@@ -112,7 +117,16 @@ impl Top<'_> {
             Event::Signal { number, .. } if number == Signal::SIGWINCH as i32 => self.resize()?,
             Event::Signal { number, .. } if number == Signal::SIGTSTP as i32 => self.suspend()?,
             Event::Signal { .. } | Event::Hangup => return Ok(ControlFlow::Break(())),
-            Event::Log | Event::Woken | Event::Child => {}
+            Event::Woken => {
+                if let Feed::Fleet(poller) = &mut self.feed {
+                    match poller.take() {
+                        Some(Ok(answer)) => return Ok(self.show_some(Some(Frame::of_fleet(answer)))),
+                        Some(Err(why)) => self.app.on_failure(why),
+                        None => {}
+                    }
+                }
+            }
+            Event::Log | Event::Child => {}
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -122,6 +136,10 @@ impl Top<'_> {
             Feed::Live(live) => Some(live.frame()?),
             Feed::Agent(agent) => {
                 agent.ask()?;
+                None
+            }
+            Feed::Fleet(poller) => {
+                poller.ask()?;
                 None
             }
             Feed::Replay(player) => player.tick()?,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Kernel, PID_MAX};
+use super::{Kernel, PID_MAX, Readings};
 use crate::{cli::duration, report::Format};
 
 /// Arguments of `inspect`.
@@ -15,7 +15,8 @@ use crate::{cli::duration, report::Format};
   loopscope inspect 812 --format json | jq '.fds[] | select(.bond == \"stale\")'
 
 Events are counted by the user data that they carry. Where several watched descriptors have the same, or one came,
-went or changed meanwhile, its events are shown as unknown. Prints 'watching' on stderr when it does.")]
+went or changed meanwhile, its events are shown as unknown. Where an agent runs, its readings are taken, which do not say
+what each descriptor delivered; --standalone counts it. Prints 'watching' on stderr when it does.")]
 pub struct InspectArgs {
     /// The process: its id as the host counts
     #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
@@ -32,6 +33,9 @@ pub struct InspectArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// Where readings come from.
+    #[command(flatten)]
+    pub readings: Readings,
     /// How to reach the kernel.
     #[command(flatten)]
     pub kernel: Kernel,

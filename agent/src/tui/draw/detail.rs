@@ -22,6 +22,9 @@ pub fn lines(app: &App, pen: Pen, width: usize) -> Vec<Line<'static>> {
         return vec![pen.line("It ended, and its figures are gone; Esc goes back.", Tone::Faint)];
     };
     let row = &line.row;
+    if let Some(answer) = &frame.fleet {
+        return super::fleet::detail(answer, row, pen, width);
+    }
     let mut page = Page { pen, width, lines: Vec::new() };
     identity(&mut page, app, frame, row);
     heat_maps(&mut page, app, row);

@@ -16,6 +16,9 @@ pub fn lines(app: &App, pen: Pen, width: usize) -> Vec<Line<'static>> {
             pen.line("waiting for the first window", Tone::Faint),
         ];
     };
+    if let Some(answer) = &frame.fleet {
+        return super::fleet::head(app, frame, answer, pen, width);
+    }
     vec![title(app, frame, pen, width), sums(app, frame, pen), settings(app, frame, pen, width)]
 }
 

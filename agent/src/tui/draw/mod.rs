@@ -1,6 +1,7 @@
 //! From the state to cells. Reads the state, changes nothing, sorts nothing, and asks no clock.
 
 mod detail;
+mod fleet;
 mod header;
 mod heat;
 mod popup;
@@ -104,6 +105,9 @@ fn footer(app: &App, pen: Pen, width: usize) -> Line<'static> {
             pen.line(format!("go to: {text}_  90s from the start, or 12:03:00"), Tone::Title)
         }
         (_, Some(notice)) => pen.line(notice, Tone::Alarm),
+        (None, None) if app.old.is_some() => {
+            pen.line(text::cut(&text::one_line(app.old.as_deref().unwrap_or_default()), width), Tone::Alarm)
+        }
         _ => popup::hints(app, pen, width),
     }
 }

@@ -25,6 +25,7 @@ fn app() -> App {
         sort: UTIL,
         grouping: Grouping::Thread,
         replay: false,
+        fleet: false,
         source: "own".to_owned(),
     })
 }

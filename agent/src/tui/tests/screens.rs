@@ -1,6 +1,10 @@
 //! Every screen, in every size that matters.
 
-use super::{super::player::Progress, world::World, *};
+use super::{
+    super::{frame::Frame, player::Progress},
+    world::World,
+    *,
+};
 
 /// Columns and rows: the narrowest that is of use, the classic one, a usual window, a wall.
 const SIZES: [(u16, u16); 4] = [(40, 10), (80, 24), (120, 40), (200, 60)];
@@ -126,6 +130,27 @@ fn the_end_of_a_replay() {
     app.on_key(Key::Esc);
     app.notice = Some("the recording is damaged at byte 77".to_owned());
     check("notice", &mut app);
+}
+
+#[test]
+fn many_hosts() {
+    let mut app = App::new(Settings { fleet: true, grouping: Grouping::Program, ..app().settings });
+    let mut answer = crate::fleet::tests::three_hosts();
+    // The port is another one each time.
+    answer.document.from = "http://prometheus:9090".to_owned();
+    app.on_frame(Frame::of_fleet(answer.clone()));
+    check("fleet", &mut app);
+    app.on_key(Key::Enter);
+    check("fleet-detail", &mut app);
+    app.on_key(Key::Esc);
+    app.on_failure("http://prometheus:9090: answers 503: \u{1b}[2Jgone".to_owned());
+    check("fleet-old", &mut app);
+    type_in(&mut app, "g");
+    assert!(app.notice.as_ref().is_some_and(|notice| notice.contains("--group-by")));
+    app.on_frame(Frame::of_fleet(answer));
+    assert_eq!(app.old, None, "the server is back");
+    type_in(&mut app, "/web-2");
+    assert_eq!(app.list.shown().count(), 1);
 }
 
 #[test]
