@@ -286,14 +286,19 @@ impl Agent {
         self.watch.sample()?;
         // Where they cannot be read, the series that need them are missing, and `announce` has said so.
         self.watch.refresh_interest();
-        let mut window = self.watch.window();
+        // Nine tenths of a loop's counts are zero, and there may be thousands of loops.
+        let mut window = self.watch.packed_window();
         if let Some(costs) = self.watch.costs() {
             self.costs.get_or_insert_default().add(&costs);
         }
-        self.watch.begin();
         figures::add_counters(&mut self.counters, &window.counters);
         self.selection.apply(&mut window);
-        self.page.see(&window, &self.counters, self.watch.missed());
+        if self.page.is_watched() {
+            let mut whole = self.watch.window();
+            self.selection.apply(&mut whole);
+            self.page.see(&whole, &self.counters, self.watch.missed());
+        }
+        self.watch.begin();
         self.groups.add(window);
         self.sample = start.elapsed();
         Ok(())

@@ -45,11 +45,18 @@ impl Page {
         !self.is_younger(SHARED)
     }
 
-    /// Takes a window in, if somebody asked lately; `counters` are those since the start.
-    pub fn see(&mut self, window: &Window, counters: &Counters, missed: u64) {
-        if self.wanted.is_none_or(|at| at.elapsed() > WANTED) {
+    /// Whether somebody asked lately. Where nobody did, forgets what it shows.
+    pub fn is_watched(&mut self) -> bool {
+        let is_watched = self.wanted.is_some_and(|at| at.elapsed() <= WANTED);
+        if !is_watched {
             self.shown = None;
-        } else if !self.is_younger(OLDEST) || u128::from(window.duration_ns) >= SHORTEST.as_nanos() {
+        }
+        is_watched
+    }
+
+    /// Takes a window in; `counters` are those since the start.
+    pub fn see(&mut self, window: &Window, counters: &Counters, missed: u64) {
+        if !self.is_younger(OLDEST) || u128::from(window.duration_ns) >= SHORTEST.as_nanos() {
             self.shown = Some((Instant::now(), View::new(&self.host, window, counters, missed)));
         }
     }

@@ -132,8 +132,9 @@ fn rows_are_bounded_and_the_others_counted() {
 #[test]
 fn nothing_is_made_while_nobody_asks() {
     let mut page = Page::new();
-    page.see(&window(["a"].into_iter()), &Counters::default(), 0);
+    assert!(!page.is_watched());
     assert_eq!(json(&page), Value::Null);
+    assert!(page.want() && page.is_watched());
     assert!(html(&page).contains("nothing was read yet") && html(&page).contains("/metrics"));
 }
 
