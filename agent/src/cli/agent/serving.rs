@@ -291,14 +291,10 @@ impl Agent {
         if let Some(costs) = self.watch.costs() {
             self.costs.get_or_insert_default().add(&costs);
         }
+        self.watch.begin();
         figures::add_counters(&mut self.counters, &window.counters);
         self.selection.apply(&mut window);
-        if self.page.is_watched() {
-            let mut whole = self.watch.window();
-            self.selection.apply(&mut whole);
-            self.page.see(&whole, &self.counters, self.watch.missed());
-        }
-        self.watch.begin();
+        self.page.see(&window, &self.counters, self.watch.missed());
         self.groups.add(window);
         self.sample = start.elapsed();
         Ok(())
