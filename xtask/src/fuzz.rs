@@ -40,12 +40,9 @@ pub struct FuzzArgs {
 }
 
 impl FuzzArgs {
-    /// What every run of the tests does: half a minute each, since all of them have to fit into an hour. Not `recording`:
-    /// a forged recording with true checksums makes the model's sums pass 2^64, which these builds report and a release
-    /// lets wrap (seed `sums-wrap`).
+    /// What every run of the tests does: each target for half a minute, since everything has to fit into an hour.
     pub fn short() -> FuzzArgs {
-        println!("  not run: recording, which has a finding left (see {})", file!());
-        FuzzArgs { seconds: 30, targets: ["btf", "config", "decode", "http"].map(str::to_owned).to_vec() }
+        FuzzArgs { seconds: 30, targets: Vec::new() }
     }
 }
 

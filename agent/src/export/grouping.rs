@@ -93,8 +93,8 @@ pub struct Who<'a> {
     pub mechanism: u32,
 }
 
-impl<'a> From<&'a LoopWindow> for Who<'a> {
-    fn from(looped: &'a LoopWindow) -> Who<'a> {
+impl<'a, T> From<&'a LoopWindow<T>> for Who<'a> {
+    fn from(looped: &'a LoopWindow<T>) -> Who<'a> {
         let thread = &looped.thread;
         Who {
             pid: thread.tgid,

@@ -188,7 +188,7 @@ impl Groups {
     }
 
     /// Adds a window. The next one to be added must begin where this one ends.
-    pub fn add(&mut self, window: Window) {
+    pub fn add<T: Into<Totals>>(&mut self, window: Window<LoopWindow<T>>) {
         self.now_ns = window.now_ns;
         self.end();
         for group in self.shown.values_mut().chain(self.others.values_mut()) {
@@ -201,7 +201,7 @@ impl Groups {
         for looped in window.loops {
             let set = looped.instance.filter(|_| !looped.ended).and_then(|number| sets.remove(&number));
             if let Some(group) = self.group(&Who::from(&looped)) {
-                group.add(looped);
+                group.add(looped.with(T::into));
                 if let Some(set) = set {
                     group.now.watch(&set.watched());
                 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use loopscope_probe::{Counters, PROBE_COUNTERS};
 
+use super::sum;
 use crate::kernel::{ProbeState, RunTime, table::Hook};
 
 /// What the programs took in a window.
@@ -22,12 +23,12 @@ impl Costs {
     pub fn add(&mut self, window: &Costs) {
         for (sum, more) in self.probes.iter_mut().zip(window.probes) {
             if let Some(more) = more {
-                *sum.get_or_insert_default() += more;
+                sum::add(sum.get_or_insert_default(), more);
             }
         }
         for (name, more) in &window.programs {
             let sums = self.programs.entry(name.clone()).or_default();
-            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            sum::add_each(sums, more.iter().copied());
         }
     }
 }
@@ -51,11 +52,12 @@ impl Meter {
             let served = served(&program.program, probes);
             if !served.is_empty() {
                 // What division leaves over, or what nobody ran for yet, is for the next reading.
-                *given += share(&mut self.window.probes, &served, more, &self.runs, &counters.runs);
+                let shared = share(&mut self.window.probes, &served, more, &self.runs, &counters.runs);
+                sum::add(given, shared);
             } else if program.runs > 0 {
                 let sums = self.window.programs.entry(program.program.clone()).or_default();
                 let both = [more, program.runs.saturating_sub(*runs)];
-                sums.iter_mut().zip(both).for_each(|(sum, more)| *sum += more);
+                sum::add_each(sums, both);
                 *given = program.ns;
             }
             *runs = program.runs;
@@ -100,8 +102,8 @@ fn share(
     for probe in served {
         let part = (u128::from(ns) * runs(*probe)).checked_div(all).unwrap_or(0) as u64;
         if let Some(sum) = sums.get_mut(*probe) {
-            *sum.get_or_insert_default() += part;
-            given += part;
+            sum::add(sum.get_or_insert_default(), part);
+            sum::add(&mut given, part);
         }
     }
     given

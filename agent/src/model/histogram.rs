@@ -1,5 +1,7 @@
 //! Quantiles of the probes' histograms. The only place that knows what a bucket's bounds are in users' units.
 
+use super::sum;
+
 /// Upper bound of a bucket of times, seconds.
 pub fn time_bound(i: usize) -> f64 {
     ((i as f64 + 1.0) / 4.0 - 22.0).exp2()
@@ -35,7 +37,7 @@ impl Distribution {
     /// `max` is believed within the highest bucket that holds something: a value that was counted on one side of
     /// the window's edge and measured on the other must not contradict the histogram, nor the sum, which no value exceeds.
     pub fn new(buckets: &[u64], bound: fn(usize) -> f64, sum: f64, max: f64) -> Option<Distribution> {
-        let count: u64 = buckets.iter().sum();
+        let count = sum::of(buckets.iter().copied());
         let highest = buckets.iter().rposition(|bucket| *bucket > 0)?;
         let floor = if highest == 0 { 0.0 } else { bound(highest - 1) };
         let last = highest + 1 == buckets.len();
@@ -49,9 +51,9 @@ impl Distribution {
 /// Upper bound of the bucket that holds the value of rank ceil(quantile * count).
 fn at(buckets: &[u64], bound: fn(usize) -> f64, count: u64, quantile: f64) -> f64 {
     let rank = ((quantile * count as f64).ceil() as u64).max(1);
-    let mut seen = 0;
+    let mut seen: u64 = 0;
     for (i, bucket) in buckets.iter().enumerate() {
-        seen += bucket;
+        sum::add(&mut seen, *bucket);
         if seen >= rank {
             return bound(i);
         }

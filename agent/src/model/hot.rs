@@ -10,6 +10,7 @@ use loopscope_probe::ctl_op;
 use super::{
     InstanceWindow, Model, Waitable,
     interest::{InterestSet, WatchedFile},
+    sum,
 };
 
 /// Counts of one instance.
@@ -30,8 +31,8 @@ impl Hot {
     pub fn add(&mut self, [address, generation]: [u64; 2], word: Option<u64>, events: u64) {
         let counts = self.0.entry(Waitable::instance(address, generation)).or_default();
         match word {
-            Some(word) => *counts.words.entry(word).or_default() += events,
-            None => counts.unsampled += events,
+            Some(word) => sum::add(counts.words.entry(word).or_default(), events),
+            None => sum::add(&mut counts.unsampled, events),
         }
     }
 }
@@ -126,11 +127,11 @@ fn delivered(before: &[WatchedFile], after: &[WatchedFile], adds: u64, counts: &
     let nobody = Vec::new();
     let mut delivered = Delivered { unsampled: counts.unsampled, ..Delivered::default() };
     for (word, events) in &counts.words {
-        delivered.sampled += events;
+        sum::add(&mut delivered.sampled, *events);
         match words_after.get(word).map_or(0, Vec::len) {
-            0 => delivered.gone += events,
+            0 => sum::add(&mut delivered.gone, *events),
             1 => {}
-            _ => delivered.ambiguous += events,
+            _ => sum::add(&mut delivered.ambiguous, *events),
         }
     }
     for entry in after {
@@ -147,7 +148,7 @@ fn delivered(before: &[WatchedFile], after: &[WatchedFile], adds: u64, counts: &
             (_, false, _) => Events::Ambiguous(events),
             (_, true, true) => Events::Known(events),
             (_, true, false) => {
-                delivered.gone += events;
+                sum::add(&mut delivered.gone, events);
                 Events::Changed
             }
         });

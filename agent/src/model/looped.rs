@@ -4,7 +4,7 @@
 use loopscope_probe::{LOOP_GAP_NS, LOOP_WAITS, Loop, Max, Wait, mechanism};
 
 use super::{
-    LoopWindow, Thread, Waitable,
+    LoopWindow, Thread, Waitable, sum,
     totals::{Packed, Totals},
     waitable::Space,
 };
@@ -59,6 +59,12 @@ pub struct Times {
 }
 
 impl Times {
+    /// What a slot has counted.
+    fn of(raw: &Loop) -> Times {
+        let wait_ns = raw.wait_ns.saturating_add(raw.inherited_ns);
+        Times { wait_ns, busy_ns: raw.busy_ns, other_wait_ns: raw.other_wait_ns }
+    }
+
     /// Time since `base`.
     fn since(self, base: Times) -> Times {
         Times {
@@ -71,9 +77,9 @@ impl Times {
     /// The sum of each.
     pub(super) fn plus(self, other: Times) -> Times {
         Times {
-            wait_ns: self.wait_ns + other.wait_ns,
-            busy_ns: self.busy_ns + other.busy_ns,
-            other_wait_ns: self.other_wait_ns + other.other_wait_ns,
+            wait_ns: self.wait_ns.saturating_add(other.wait_ns),
+            busy_ns: self.busy_ns.saturating_add(other.busy_ns),
+            other_wait_ns: self.other_wait_ns.saturating_add(other.other_wait_ns),
         }
     }
 
@@ -238,7 +244,7 @@ impl LoopState {
         let base = self.base.as_deref().unwrap_or(&EMPTY);
         let raw = self.raw.as_deref().unwrap_or(base);
         let waits = raw.results.iter().zip(base.results).map(|(now, then)| u64::from(now.wrapping_sub(then)));
-        waits.sum::<u64>() + self.carried_totals.as_deref().map_or(0, Totals::waits)
+        sum::of(waits.chain(self.carried_totals.as_deref().map(Totals::waits)))
     }
 
     /// Takes in that its thread is waiting on it.
@@ -251,9 +257,7 @@ impl LoopState {
         self.fold();
         self.base = None;
         if let Some(raw) = self.raw.take() {
-            self.carried.wait_ns += raw.wait_ns + raw.inherited_ns;
-            self.carried.busy_ns += raw.busy_ns;
-            self.carried.other_wait_ns += raw.other_wait_ns;
+            self.carried = self.carried.plus(Times::of(&raw));
         }
     }
 
@@ -309,7 +313,7 @@ impl LoopState {
 
     /// Begins a window.
     pub fn begin(&mut self, thread: &Thread, of: Waitable) {
-        self.waits_before += self.waits();
+        self.waits_before = self.waits_before.saturating_add(self.waits());
         self.rebase();
         self.carried_totals = None;
         // An open state that turns out to be no busy time (a gap in a thread's polls) takes back what an earlier window
@@ -321,17 +325,13 @@ impl LoopState {
     /// Times since the slot was first seen, the state that it is in now included; and that state.
     fn times(&self, thread: &Thread, of: Waitable) -> (Times, Now) {
         let raw = self.raw.as_deref().unwrap_or(&EMPTY);
-        let mut times = Times {
-            wait_ns: self.carried.wait_ns + raw.wait_ns + raw.inherited_ns,
-            busy_ns: self.carried.busy_ns + raw.busy_ns,
-            other_wait_ns: self.carried.other_wait_ns + raw.other_wait_ns,
-        };
+        let mut times = self.carried.plus(Times::of(raw));
         let in_wait = match thread.wait.entry_ns {
             0 => 0,
             entry => thread.now_ns.saturating_sub(entry),
         };
         if self.is_waiting(thread, of) {
-            times.wait_ns += in_wait;
+            sum::add(&mut times.wait_ns, in_wait);
             return (times, Now::Wait(in_wait));
         }
         if raw.last_exit_ns == 0 || raw.closed != 0 {
@@ -342,9 +342,9 @@ impl LoopState {
         if !of.is_object() && !self.comes_back(thread, of) {
             return (times, Now::Neither);
         }
-        let elsewhere = (thread.wait_ns.saturating_sub(raw.thread_wait_ns) + in_wait).min(gap);
-        times.other_wait_ns += elsewhere;
-        times.busy_ns += gap - elsewhere;
+        let elsewhere = thread.wait_ns.saturating_sub(raw.thread_wait_ns).saturating_add(in_wait).min(gap);
+        sum::add(&mut times.other_wait_ns, elsewhere);
+        sum::add(&mut times.busy_ns, gap - elsewhere);
         let busy = if thread.ended || in_wait > 0 { Now::Neither } else { Now::Busy(gap - elsewhere) };
         (times, busy)
     }
@@ -372,7 +372,10 @@ impl LoopState {
         let (is_loop, alone) = if of.is_object() {
             // A thread that only submits to a ring does not wait on it.
             let waits = of.space != Space::Rings || self.waited || self.is_waiting(thread, of);
-            (waits && (waiters <= 1 || self.waits_before + totals.waits() > 1), waits && waiters <= 1)
+            (
+                waits && (waiters <= 1 || self.waits_before.saturating_add(totals.waits()) > 1),
+                waits && waiters <= 1,
+            )
         } else {
             let is_loop = self.comes_back(thread, of);
             (is_loop, is_loop)

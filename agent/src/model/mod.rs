@@ -12,6 +12,7 @@ pub mod interest;
 mod loop_window;
 mod looped;
 pub mod shared;
+pub mod sum;
 pub mod totals;
 mod waitable;
 
@@ -316,6 +317,13 @@ impl Model {
     /// What happened since [`Model::begin`].
     pub fn window(&mut self) -> Window {
         let mut window = self.window_of(|looped| looped);
+        self.show_listeners(&mut window);
+        window
+    }
+
+    /// As [`Model::window`], in the room that the counts need which are not zero.
+    pub fn packed_window(&mut self) -> Window<LoopWindow<Packed>> {
+        let mut window = self.window_of(|looped| looped.with(Totals::pack));
         self.show_listeners(&mut window);
         window
     }

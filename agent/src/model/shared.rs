@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use super::{
     LoopWindow, Model, Waitable, Window,
     interest::{EXCLUSIVE, WatchedFile},
+    sum,
+    totals::Sums,
 };
 
 /// A file in the sets of several instances.
@@ -86,9 +88,8 @@ impl Model {
     }
 
     /// Puts into a window, for each instance and its loops, the listening sockets that it shares with others.
-    pub(super) fn show_listeners(&self, window: &mut Window) {
-        let of =
-            |looped: &LoopWindow| Some((looped.instance?, [looped.totals.waits(), looped.totals.events]));
+    pub(super) fn show_listeners<T: Sums>(&self, window: &mut Window<LoopWindow<T>>) {
+        let of = |looped: &LoopWindow<T>| Some((looped.instance?, looped.totals.done()));
         let listeners = self.share_listeners(window, of);
         for looped in &mut window.loops {
             let own = looped.instance.and_then(|number| listeners.get(&number));
@@ -106,8 +107,8 @@ impl Model {
         let mut done: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
         for (number, [waits, events]) in window.loops.iter().filter_map(of) {
             let [all_waits, all_events] = done.entry(number).or_default();
-            *all_waits += waits;
-            *all_events += events;
+            sum::add(all_waits, waits);
+            sum::add(all_events, events);
         }
         let mut listeners: BTreeMap<u64, Vec<Listener>> = BTreeMap::new();
         for (name, file) in &self.listening {
@@ -116,10 +117,11 @@ impl Model {
                 .filter_map(|(of, fd, exclusive)| Some((*self.numbers.get(of)?, *fd, *exclusive)))
                 .collect();
             let of = |number: &u64| done.get(number).copied().unwrap_or_default();
-            let [all_waits, all_events] = watchers.iter().fold([0, 0], |[waits, events], (number, ..)| {
-                let [more_waits, more_events] = of(number);
-                [waits + more_waits, events + more_events]
-            });
+            let [all_waits, all_events] =
+                watchers.iter().fold([0_u64; 2], |[waits, events], (number, ..)| {
+                    let [more_waits, more_events] = of(number);
+                    [waits.saturating_add(more_waits), events.saturating_add(more_events)]
+                });
             for (number, fd, exclusive) in &watchers {
                 let [waits, events] = of(number);
                 listeners.entry(*number).or_default().push(Listener {

@@ -8,6 +8,8 @@ use loopscope_probe::{
     line_of, result, timeout,
 };
 
+use super::sum;
+
 /// Adds to each sum the difference between two readings of a u32 counter that wraps.
 fn add<'a, const N: usize>(
     sums: &mut [u64; N],
@@ -15,7 +17,7 @@ fn add<'a, const N: usize>(
     new: impl IntoIterator<Item = &'a u32>,
 ) {
     for ((sum, old), new) in sums.iter_mut().zip(old).zip(new) {
-        *sum += u64::from(new.wrapping_sub(*old));
+        sum::add(sum, u64::from(new.wrapping_sub(*old)));
     }
 }
 
@@ -38,9 +40,7 @@ fn subtract<const N: usize>(sums: &mut [u64; N], base: &[u64; N]) {
 
 /// Adds to each sum another one.
 fn plus(sums: &mut [u64], others: &[u64]) {
-    for (sum, other) in sums.iter_mut().zip(others) {
-        *sum += other;
-    }
+    sum::add_each(sums, others.iter().copied());
 }
 
 /// What a loop did: counts, and times in ns.
@@ -118,20 +118,16 @@ impl Totals {
             )+ };
         }
         histograms!(wait, busy, events_per_wait, overrun, nfds_per_wait, backlog_per_wait, requeued_per_wait);
-        let [backlog, requeued, truncated] = &mut self.backlog;
-        *backlog += new.backlog.wrapping_sub(old.backlog);
-        *requeued += new.requeued.wrapping_sub(old.requeued);
-        *truncated += u64::from(new.truncated.wrapping_sub(old.truncated));
-        self.overrun_ns += new.overrun_ns.wrapping_sub(old.overrun_ns);
-        self.nfds += new.nfds.wrapping_sub(old.nfds);
+        let backlog = [new.backlog.wrapping_sub(old.backlog), new.requeued.wrapping_sub(old.requeued)];
+        let truncated = u64::from(new.truncated.wrapping_sub(old.truncated));
+        sum::add_each(&mut self.backlog, backlog.into_iter().chain([truncated]));
         let bytes = [new.bytes_in.wrapping_sub(old.bytes_in), new.bytes_out.wrapping_sub(old.bytes_out)];
-        for (sum, bytes) in self.bytes.iter_mut().zip(bytes) {
-            *sum += bytes;
+        sum::add_each(&mut self.bytes, bytes);
+        sum::add(&mut self.saturated, u64::from(new.saturated.wrapping_sub(old.saturated)));
+        macro_rules! scalars {
+            ($($name:ident),+) => { $( sum::add(&mut self.$name, new.$name.wrapping_sub(old.$name)); )+ };
         }
-        self.saturated += u64::from(new.saturated.wrapping_sub(old.saturated));
-        self.events += new.events.wrapping_sub(old.events);
-        self.wait_ns += new.wait_ns.wrapping_sub(old.wait_ns);
-        self.busy_ns += new.busy_ns.wrapping_sub(old.busy_ns);
+        scalars!(events, wait_ns, busy_ns, overrun_ns, nfds);
     }
 
     /// Every count in a fixed order.
@@ -196,17 +192,15 @@ impl Totals {
         plus(&mut self.backlog_per_wait, &other.backlog_per_wait);
         plus(&mut self.requeued_per_wait, &other.requeued_per_wait);
         plus(&mut self.bytes, &other.bytes);
-        self.overrun_ns += other.overrun_ns;
-        self.nfds += other.nfds;
-        self.saturated += other.saturated;
-        self.events += other.events;
-        self.wait_ns += other.wait_ns;
-        self.busy_ns += other.busy_ns;
+        macro_rules! scalars {
+            ($($name:ident),+) => { $( sum::add(&mut self.$name, other.$name); )+ };
+        }
+        scalars!(saturated, events, wait_ns, busy_ns, overrun_ns, nfds);
     }
 
     /// All completed waits: the sum of their results.
     pub fn waits(&self) -> u64 {
-        self.results.iter().sum()
+        sum::of(self.results)
     }
 }
 
@@ -217,7 +211,7 @@ pub struct Packed(Box<[(u16, u64)]>);
 impl Packed {
     /// Sum of the counts whose places in [`Totals::counts_mut`] are these.
     fn sum(&self, places: std::ops::Range<u16>) -> u64 {
-        self.0.iter().filter(|(place, _)| places.contains(place)).map(|(_, count)| count).sum()
+        sum::of(self.0.iter().filter(|(place, _)| places.contains(place)).map(|(_, count)| *count))
     }
 
     /// As [`Totals::waits`].
@@ -240,6 +234,30 @@ impl Packed {
             }
         }
         totals
+    }
+}
+
+impl From<Packed> for Totals {
+    fn from(packed: Packed) -> Totals {
+        packed.unpack()
+    }
+}
+
+/// The sums of either form.
+pub(super) trait Sums {
+    /// Waits, and their events.
+    fn done(&self) -> [u64; 2];
+}
+
+impl Sums for Totals {
+    fn done(&self) -> [u64; 2] {
+        [self.waits(), self.events]
+    }
+}
+
+impl Sums for Packed {
+    fn done(&self) -> [u64; 2] {
+        [self.waits(), self.events()]
     }
 }
 

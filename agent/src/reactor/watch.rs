@@ -13,7 +13,7 @@ use crate::{
     identity::{Process, Processes, files::Files},
     kernel::{Kernel, Options, ProbeState},
     model::{
-        InstanceWindow, Model, Window,
+        InstanceWindow, LoopWindow, Model, Packed, Window,
         costs::{Costs, Meter},
         hot::{Entries, Hot},
     },
@@ -230,6 +230,11 @@ impl Watch {
     /// What happened since the start, or the last [`Watch::begin`].
     pub fn window(&mut self) -> Window {
         self.model.window()
+    }
+
+    /// As [`Watch::window`], with every count in the room that it needs.
+    pub fn packed_window(&mut self) -> Window<LoopWindow<Packed>> {
+        self.model.packed_window()
     }
 
     /// As [`Watch::window`], in less room.

@@ -286,7 +286,8 @@ impl Agent {
         self.watch.sample()?;
         // Where they cannot be read, the series that need them are missing, and `announce` has said so.
         self.watch.refresh_interest();
-        let mut window = self.watch.window();
+        // Nine tenths of a loop's counts are zero, and there may be thousands of loops.
+        let mut window = self.watch.packed_window();
         if let Some(costs) = self.watch.costs() {
             self.costs.get_or_insert_default().add(&costs);
         }

@@ -14,7 +14,10 @@ use loopscope_probe::Counters;
 pub use html::{CSS, SCRIPT, empty};
 use view::View;
 
-use crate::{model::Window, report::host::Host};
+use crate::{
+    model::{LoopWindow, Totals, Window},
+    report::host::Host,
+};
 
 /// For how long after a request windows are looked at.
 const WANTED: Duration = Duration::from_secs(15);
@@ -46,7 +49,12 @@ impl Page {
     }
 
     /// Takes a window in, if somebody asked lately; `counters` are those since the start.
-    pub fn see(&mut self, window: &Window, counters: &Counters, missed: u64) {
+    pub fn see<T: Clone + Into<Totals>>(
+        &mut self,
+        window: &Window<LoopWindow<T>>,
+        counters: &Counters,
+        missed: u64,
+    ) {
         if self.wanted.is_none_or(|at| at.elapsed() > WANTED) {
             self.shown = None;
         } else if !self.is_younger(OLDEST) || u128::from(window.duration_ns) >= SHORTEST.as_nanos() {

@@ -6,7 +6,7 @@ use loopscope_probe::Counters;
 use serde::Serialize;
 
 use crate::{
-    model::{LoopWindow, Window},
+    model::{LoopWindow, Totals, Window},
     report::{
         Report, build,
         document::{LoopRow, SCHEMA, State},
@@ -172,22 +172,32 @@ fn levels(buckets: &[u64]) -> Vec<u8> {
 
 impl View {
     /// Of a window; `counters` and `missed` are of the time since the agent's start.
-    pub fn new(host: &Host, window: &Window, counters: &Counters, missed: u64) -> View {
+    pub fn new<T: Clone + Into<Totals>>(
+        host: &Host,
+        window: &Window<LoopWindow<T>>,
+        counters: &Counters,
+        missed: u64,
+    ) -> View {
+        // One at a time: unpacked, thousands of loops take more memory than all the rest of the agent.
+        let whole = |looped: &LoopWindow<T>| looped.clone().with(T::into);
         let duration_seconds = window.duration_ns as f64 / 1e9;
-        let mut loops: Vec<(LoopRow, &LoopWindow)> = window
+        let mut loops: Vec<(LoopRow, &LoopWindow<T>)> = window
             .loops
             .iter()
             .filter(|looped| looped.is_loop && !looped.ended)
-            .map(|looped| (build::loop_row(looped), looped))
+            .map(|looped| (build::loop_row(&whole(looped)), looped))
             .collect();
         loops.sort_by(|(a, _), (b, _)| LoopRow::by_utilization(a, b));
         let report = Report { duration_seconds, ..Report::default() };
         let taken_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let rows = loops.iter().take(ROWS).map(|(row, looped)| Row {
-            pid: row.pid,
-            tid: row.tid,
-            comm: sanitize(&row.comm),
-            cells: COLUMNS.iter().map(|column| (column.cell)(row, looped, &report)).collect(),
+        let rows = loops.iter().take(ROWS).map(|(row, looped)| {
+            let looped = whole(looped);
+            Row {
+                pid: row.pid,
+                tid: row.tid,
+                comm: sanitize(&row.comm),
+                cells: COLUMNS.iter().map(|column| (column.cell)(row, &looped, &report)).collect(),
+            }
         });
         View {
             schema: SCHEMA,
@@ -209,7 +219,7 @@ impl View {
     }
 }
 
-fn summary(loops: &[(LoopRow, &LoopWindow)], report: &Report, lost: [u64; 6]) -> Vec<Entry> {
+fn summary<T>(loops: &[(LoopRow, &LoopWindow<T>)], report: &Report, lost: [u64; 6]) -> Vec<Entry> {
     let waits = loops.iter().map(|(row, _)| row.waits).sum();
     let busy = loops.iter().filter_map(|(row, _)| Some((busy_now(row)?, row)));
     let longest = busy.max_by(|(a, _), (b, _)| a.total_cmp(b));
