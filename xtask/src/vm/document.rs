@@ -66,8 +66,12 @@ fn suite(page: &mut String, findings: &Findings) -> Result<()> {
     let mut head = vec!["kernel".to_owned(), "release".to_owned()];
     head.extend(backends.iter().map(|backend| (*backend).clone()));
     let rows = findings.kernels.iter().map(|(name, kernel)| {
-        let counts =
-            backends.iter().map(|&backend| kernel.tests.get(backend).map_or("-".to_owned(), u32::to_string));
+        let counts = backends.iter().map(|&backend| {
+            kernel
+                .tests
+                .get(backend)
+                .map_or("-".to_owned(), |programs| programs.values().sum::<u32>().to_string())
+        });
         [name.clone(), kernel.release.clone()].into_iter().chain(counts).collect()
     });
     table(page, &head, rows)?;

@@ -32,8 +32,8 @@ pub struct Kernel {
     pub probes: BTreeMap<String, BTreeMap<String, String>>,
     /// By program: instructions that the verifier went through, with whichever backend it was loaded.
     pub verified: BTreeMap<String, u32>,
-    /// By backend: tests that passed.
-    pub tests: BTreeMap<String, u32>,
+    /// By backend and program of tests: tests that passed.
+    pub tests: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 impl Findings {
@@ -47,7 +47,10 @@ impl Findings {
             match step.name.starts_with("check:") {
                 true => kernel.add_check(backend, step)?,
                 false => match passed(step) {
-                    Ok(count) => *kernel.tests.entry(backend.to_owned()).or_default() += count,
+                    Ok(count) => {
+                        let program = words.next().unwrap_or_default().to_owned();
+                        kernel.tests.entry(backend.to_owned()).or_default().insert(program, count);
+                    }
                     Err(why) => failed.push(format!("{key} {}: {why}", step.name)),
                 },
             }
