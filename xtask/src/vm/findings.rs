@@ -101,6 +101,17 @@ impl Findings {
                     }
                 }
             }
+            for (backend, programs) in &then.tests {
+                let now = now.tests.get(backend);
+                for (program, then) in programs {
+                    // A program that was not asked for is not there; one that failed is told of elsewhere.
+                    if let Some(now) = now.and_then(|now| now.get(program)).filter(|now| *now < then) {
+                        stopped.push(format!(
+                            "{key}: {now} tests of {program} passed by {backend}, {then} before"
+                        ));
+                    }
+                }
+            }
             for (program, then) in &then.verified {
                 let Some(now) = now.verified.get(program) else { continue };
                 let most = f64::from(*then) * VERIFIED_MOST;
@@ -226,6 +237,19 @@ mod tests {
             ..Findings::default()
         };
         assert_eq!(missing.stopped(&kernel(WORKS, 1)), ["amd64 6.1: poll by raw is no longer tried"]);
+    }
+
+    #[test]
+    fn fewer_tests_than_before_are_a_failure_and_programs_that_did_not_run_are_not() {
+        let passed = |program: &str, count: u32| {
+            let programs = BTreeMap::from([(program.to_owned(), count)]);
+            let tests = BTreeMap::from([("raw".to_owned(), programs)]);
+            let kernel = Kernel { tests, ..Kernel::default() };
+            Findings { kernels: BTreeMap::from([("amd64 6.1".to_owned(), kernel)]), ..Findings::default() }
+        };
+        assert!(passed("exact", 11).stopped(&passed("exact", 11)).is_empty());
+        assert_eq!(passed("exact", 10).stopped(&passed("exact", 11)).len(), 1);
+        assert!(passed("exact_sets", 1).stopped(&passed("exact", 11)).is_empty());
     }
 
     #[test]
