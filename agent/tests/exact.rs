@@ -147,7 +147,9 @@ fn threads_that_share_an_instance_are_counted_each_and_have_no_busy_time() {
         assert_no_busy(row);
     }
     let rows = rows_of(&run.report, seen.pid);
-    assert_eq!((rows.len(), sum(&rows, "waits"), sum(&rows, "events")), (4, 20_000, 20_000));
+    // Not 20,000 events: a wait that finds the ready list in another one's hands may end without any (seen on 6.1).
+    let events: u64 = dones.iter().map(|done| count(&done["events"])).sum();
+    assert_eq!((rows.len(), sum(&rows, "waits"), sum(&rows, "events")), (4, 20_000, events));
     let instances: BTreeSet<u64> = rows.iter().map(|row| count(&row["instance"])).collect();
     assert_eq!(instances.len(), 1);
     let shared = held(&run.report, seen.pid, &dones[0]["epfd"]);

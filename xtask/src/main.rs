@@ -11,6 +11,7 @@ mod deny;
 mod fuzz;
 mod lockfile;
 mod process;
+mod programs;
 mod provenance;
 mod test;
 mod tidy;

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +19,12 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("`{shown}` failed: {status}");
     }
     Ok(())
+}
+
+/// Prints the command and runs it to its end with what it says on standard error shown; returns its standard output.
+pub fn run_for_output(command: &mut Command) -> Result<String> {
+    println!("  $ {}", show(command));
+    capture(command.stderr(Stdio::inherit()))
 }
 
 /// Runs the command unseen and returns what it wrote to standard output.

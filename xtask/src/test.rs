@@ -9,11 +9,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::build_probe::{self, Checked};
 use crate::fuzz::{self, FuzzArgs};
-use crate::{dashboards, debian, deny, process, tidy, toolchain};
+use crate::vm::{self, VmArgs};
+use crate::{dashboards, debian, deny, process, programs, tidy, toolchain};
 
 /// What the tests observe or compare with: the program and the Debian package that has it.
 const OBSERVED: [(&str, &str); 11] = [
@@ -78,16 +79,15 @@ impl Session {
         );
         self.step("probe", Session::check_probe);
         self.cargo_step("build", &["build", "--workspace", "--release", "--locked"]);
-        self.cargo_step(
-            "unit tests",
-            &["test", "--workspace", "--release", "--locked", "--no-fail-fast", "--lib", "--bins"],
-        );
-        self.cargo_step("doc tests", &["test", "--workspace", "--release", "--locked", "--doc"]);
+        self.step("test programs", Session::build_tests);
+        self.step("unit tests", |session| session.test(&["--no-fail-fast", "--lib", "--bins"]));
+        self.step("doc tests", |session| session.test(&["--doc"]));
         self.step("kernel tests", |session| session.kernel_tests(&["*"], &[]));
         self.step("kernel tests, raw backend", |session| {
             session.kernel_tests(&["exact", "exact_*", "inspect"], &[("LOOPSCOPE_TEST_BACKEND", "raw")])
         });
         self.step("native histograms", Session::native_histograms);
+        self.step("kernels", |session| session.kernels());
         self.step("dashboards", |session| session.dashboards());
         self.step("fuzzing", |_| fuzz::run(&FuzzArgs::short()).map(|()| Outcome::Passed));
         self.step("documentation", |session| session.documentation());
@@ -121,6 +121,23 @@ impl Session {
         command
     }
 
+    /// Tests of the one profile and the same features, so that all steps share what was built.
+    fn test(&self, words: &[&str]) -> Result<Outcome> {
+        process::run(self.cargo().arg("test").args(programs::OPTIONS).args(words)).map(|()| Outcome::Passed)
+    }
+
+    /// Builds all of them before the first runs: a compiler beside a test that watches the host disturbs it.
+    fn build_tests(&mut self) -> Result<Outcome> {
+        self.test(&["--no-run", "--lib", "--bins", "--test", "*"])?;
+        let mut cargo = self.cargo();
+        cargo.arg("build").args(programs::OPTIONS).args(["--example", "workload"]);
+        let built = programs::build(&mut cargo)?;
+        let workload = built.into_iter().find(|program| program.name == "workload");
+        let workload = workload.context("find the example workload in what cargo built")?;
+        self.environment.push(("LOOPSCOPE_TEST_WORKLOAD", workload.file.into_os_string()));
+        Ok(Outcome::Passed)
+    }
+
     /// Proves the committed object; where that takes another compiler than is at hand, tests the rebuilt one.
     fn check_probe(&mut self) -> Result<Outcome> {
         build_probe::check_recorded(&self.root)?;
@@ -144,24 +161,37 @@ impl Session {
         if !process::is_root() {
             return self.left_out("they need root");
         }
-        let args = ["test", "--package", "loopscope", "--release", "--locked", "--no-fail-fast"];
         let names = names.iter().flat_map(|name| ["--test", name]);
         let mut cargo = self.cargo();
-        cargo.args(args).args(names).args(["--", "--test-threads=1"]).envs(environment.iter().copied());
-        process::run(&mut cargo)?;
+        cargo.arg("test").args(programs::OPTIONS).arg("--no-fail-fast").args(names);
+        process::run(cargo.args(["--", "--test-threads=1"]).envs(environment.iter().copied()))?;
         Ok(Outcome::Passed)
     }
 
-    /// The one cargo feature: its lints and tests, in the debug profile, which is built sooner.
+    /// The one cargo feature: its lints and tests.
     fn native_histograms(&mut self) -> Result<Outcome> {
-        let package = ["--package", "loopscope", "--features", "native-histograms", "--locked"];
-        let lints = ["--all-targets", "--", "-D", "warnings"];
-        process::run(self.cargo().arg("clippy").args(package).args(lints))?;
-        process::run(self.cargo().arg("test").args(package).args(["--lib", "export"]))?;
+        const FEATURE: [&str; 2] = ["--features", "loopscope/native-histograms"];
+        let lints = ["--workspace", "--locked", "--all-targets", "--", "-D", "warnings"];
+        process::run(self.cargo().arg("clippy").args(FEATURE).args(lints))?;
+        let tests = ["--lib", "--test", "agent_native"];
+        self.test(&[&FEATURE[..], &["--no-run"], &tests].concat())?;
+        self.test(&[&FEATURE[..], &["--lib", "export"]].concat())?;
         if process::is_root() {
-            process::run(self.cargo().arg("test").args(package).args(["--test", "agent_native"]))?;
+            self.test(&[&FEATURE[..], &["--test", "agent_native"]].concat())?;
         }
         Ok(Outcome::Passed)
+    }
+
+    /// Debian's kernels in QEMU: a part of what `cargo xtask vm` does.
+    fn kernels(&self) -> Result<Outcome> {
+        if !debian::is_debian() {
+            return self.left_out("the kernels are Debian's and come by apt-get, which is not here");
+        }
+        if process::find("qemu-system-x86_64").is_none() && !debian::can_install() {
+            return self.left_out("qemu-system-x86_64 is not on PATH (Debian package qemu-system-x86)");
+        }
+        println!("  a part: the whole is `cargo xtask vm`");
+        vm::run(&VmArgs::short()).map(|()| Outcome::Passed)
     }
 
     /// Are the committed dashboards and rules what the tables give, do the rules fire as they should, and does each

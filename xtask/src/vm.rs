@@ -1,6 +1,6 @@
 //! `cargo xtask vm`: the agent on kernels that are not this machine's, in QEMU.
 //!
-//! Debian's kernels, booted with an archive in memory that holds the static agent, the workload and the tests. Must not
+//! Debian's kernels, booted with an archive in memory that holds the agent, the workload and the tests. Must not
 //! change the host: packages are unpacked into the user's cache, and nothing is mounted or configured here.
 
 mod build;
@@ -13,16 +13,21 @@ mod packages;
 mod plan;
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 
-use crate::{debian, process};
-use build::Built;
+use crate::{debian, process, programs::Built};
 use findings::Findings;
 use image::{Image, Plan, Step};
 use machine::{Boot, Machine};
@@ -31,6 +36,8 @@ use plan::{BACKENDS, Job, KINDS, Kind};
 
 /// The series of kernels that are booted.
 const SERIES: [&str; 2] = ["6.12", "6.1"];
+/// Most machines at once: each has 2 GB.
+const MACHINES_MOST: usize = 4;
 /// Archives and consoles, below the workspace.
 const MACHINES: &str = "target/vm/machines";
 /// Time for what `--run` runs.
@@ -51,6 +58,9 @@ pub struct VmArgs {
     /// Only this backend in the suite; repeatable
     #[arg(long, value_parser = BACKENDS)]
     backend: Vec<String>,
+    /// Only this program of tests in the suite, such as exact_sums; repeatable
+    #[arg(long, value_name = "NAME")]
+    test: Vec<String>,
     /// Say what would be booted, and end
     #[arg(long)]
     list: bool,
@@ -58,7 +68,7 @@ pub struct VmArgs {
     #[arg(long)]
     write: bool,
     /// Boot and run this by a shell instead; `loopscope`, `workload` and a test's name are commands there
-    #[arg(long, value_name = "CMD", conflicts_with_all = ["boot", "backend", "write", "list"])]
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["boot", "backend", "test", "write", "list"])]
     run: Option<String>,
     /// With --run: build the tests too, which takes longer
     #[arg(long, requires = "run")]
@@ -69,6 +79,26 @@ pub struct VmArgs {
     /// Print what the machines print
     #[arg(long)]
     console: bool,
+}
+
+impl VmArgs {
+    /// What every run of the tests does: the boots and the tests that fit beside all else.
+    pub fn short() -> VmArgs {
+        let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+        VmArgs {
+            kernel: Vec::new(),
+            arch: vec![Arch::Amd64],
+            boot: strings(&plan::SHORT_BOOTS),
+            backend: Vec::new(),
+            test: strings(&plan::SHORT_TESTS),
+            list: false,
+            write: false,
+            run: None,
+            tests: false,
+            parameters: String::new(),
+            console: false,
+        }
+    }
 }
 
 /// What a machine is built of.
@@ -212,9 +242,9 @@ fn matrix(root: &Path, args: &VmArgs) -> Result<(Findings, Vec<String>)> {
             continue;
         }
         let prepared = Prepared::new(root, arch, true)?;
-        for boot in planned {
+        for (boot, done) in prepared.boot_all(&planned, args)? {
             let key = boot.key();
-            match prepared.boot(boot, args) {
+            match done {
                 Ok((release, done)) if boot.kind.job == Job::Exact => {
                     match findings.add_suite(&key, &release, &done) {
                         Ok(wrong) => failed.extend(wrong),
@@ -228,6 +258,11 @@ fn matrix(root: &Path, args: &VmArgs) -> Result<(Findings, Vec<String>)> {
     }
     Ok((findings, failed))
 }
+
+/// A release and the file of its kernel.
+type Kernel = (String, PathBuf);
+/// A kernel's release and what ran there, or why the boot came to no end.
+type Booted = Result<(String, Boot)>;
 
 /// What all boots of an architecture need.
 struct Prepared {
@@ -250,12 +285,14 @@ impl Prepared {
         let folder = root.join(MACHINES);
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let busybox = archive.unpacked("busybox-static")?.join("bin/busybox");
-        let image = Image::make(&built, &busybox, folder.join(format!("{}.cpio", arch.debian())))?;
+        let libraries = build::libraries(arch, &built)?;
+        let image =
+            Image::make(&built, &libraries, &busybox, folder.join(format!("{}.cpio", arch.debian())))?;
         Ok(Prepared { arch, archive, image, built, folder })
     }
 
     /// The newest kernel of a series: its release and its file.
-    fn kernel(&self, series: &str) -> Result<(String, PathBuf)> {
+    fn kernel(&self, series: &str) -> Result<Kernel> {
         let suffix = format!("-cloud-{}", self.arch.debian());
         let package = self.archive.newest(&format!("linux-image-{series}."), &suffix)?;
         let release = package.trim_start_matches("linux-image-").to_owned();
@@ -263,30 +300,58 @@ impl Prepared {
         Ok((release, file))
     }
 
-    /// One boot of the matrix: the kernel's release, and what ran.
-    fn boot(&self, boot: &Planned, args: &VmArgs) -> Result<(String, Boot)> {
-        let (release, kernel) = self.kernel(boot.series)?;
+    /// Boots of the matrix, as many at once as there are processors: one test runs at a time in each, and mostly waits.
+    fn boot_all<'a>(&self, planned: &[&'a Planned], args: &VmArgs) -> Result<Vec<(&'a Planned, Booted)>> {
+        let mut kernels = BTreeMap::new();
+        for boot in planned {
+            kernels.insert(boot.series, self.kernel(boot.series)?);
+        }
+        let next = AtomicUsize::new(0);
+        let (sender, done) = mpsc::channel();
+        let at_once = thread::available_parallelism().map_or(1, usize::from).min(MACHINES_MOST);
+        thread::scope(|scope| {
+            for sender in vec![sender; at_once] {
+                scope.spawn(|| {
+                    let sender = sender;
+                    while let Some(boot) = planned.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let booted = match kernels.get(boot.series) {
+                            Some(kernel) => self.boot(boot, kernel, args),
+                            None => Err(anyhow!("no kernel of series {}", boot.series)),
+                        };
+                        // The other end is there as long as this scope.
+                        let _ = sender.send((*boot, booted));
+                    }
+                });
+            }
+        });
+        Ok(done.into_iter().collect())
+    }
+
+    /// One boot of the matrix.
+    fn boot(&self, boot: &Planned, (release, kernel): &Kernel, args: &VmArgs) -> Booted {
         let backends: Vec<&str> = match args.backend.as_slice() {
             [] => BACKENDS.to_vec(),
             asked => asked.iter().map(String::as_str).collect(),
         };
-        let plan = boot.kind.plan(self.arch, boot.series, &backends, &self.built);
-        let memory = self.image.with(&plan)?;
+        let plan = boot.kind.plan(self.arch, boot.series, &backends, &args.test, &self.built);
+        let (key, name) = (boot.key(), boot.key().replace(' ', "-"));
+        let memory = self.image.with(&plan, &name)?;
         println!("  booting {release}: {}", boot.kind.name);
         let machine = Machine {
             arch: self.arch,
-            kernel: &kernel,
+            kernel,
             memory: &memory,
             parameters: boot.kind.parameters,
-            log: &self.folder.join(format!("{}.log", boot.key().replace(' ', "-"))),
+            log: &self.folder.join(format!("{name}.log")),
             shown: args.console,
         };
         let done = machine.run(Duration::from_secs(plan.steps.iter().map(|step| step.seconds).sum()))?;
+        fs::remove_file(&memory).with_context(|| format!("remove {}", memory.display()))?;
         for step in &done.steps {
-            println!("    {:<40} {:>6.1} s  {}", step.name, step.seconds, step.status);
+            println!("    {key}: {:<40} {:>6.1} s  {}", step.name, step.seconds, step.status);
         }
         println!("  {release}: {}: {:.1} s", boot.kind.name, done.took.as_secs_f64());
-        Ok((release, done))
+        Ok((release.clone(), done))
     }
 
     /// Boots for one command of the user's.
@@ -303,9 +368,10 @@ impl Prepared {
             seconds: RUN.as_secs(),
             ..Step::default()
         };
-        let memory = self.image.with(&Plan { steps: vec![step], ..Plan::default() })?;
+        let name = format!("{}-{series}-run", self.arch.debian());
+        let memory = self.image.with(&Plan { steps: vec![step], ..Plan::default() }, &name)?;
         println!("  booting {release}");
-        let log = self.folder.join(format!("{}-{series}-run.log", self.arch.debian()));
+        let log = self.folder.join(format!("{name}.log"));
         let machine = Machine {
             arch: self.arch,
             kernel: &kernel,

@@ -77,9 +77,9 @@ pub fn workload_program() -> &'static Path {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--locked", "--package", "loopscope", "--example", "workload"]);
         cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
+        // The folder has the profile's name, but for `dev`, whose folder is `debug`.
+        let name = profile.file_name().and_then(|name| name.to_str()).unwrap();
+        cargo.args(["--profile", if name == "debug" { "dev" } else { name }]);
         assert!(cargo.status().unwrap().success(), "the example workload does not build");
         profile.join("examples/workload")
     });

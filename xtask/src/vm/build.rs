@@ -1,55 +1,45 @@
-//! The agent, the workload and the tests as static programs, since a machine's memory holds no libraries.
+//! The agent, the workload and the tests for a machine. For this architecture they are those that run here too, and the
+//! machine gets the libraries that they are linked with; for another one they are static.
 //!
-//! Must not use the folders of other builds, which have other flags.
+//! Must not put programs of other flags into the folders of other builds.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
-use crate::{debian, process};
+use crate::{
+    debian, process,
+    programs::{self, Built},
+};
 
 use super::{Arch, packages::Archive};
 
-const PROFILE: &str = "vm";
+/// Where programs of another architecture go.
 const TARGET_DIR: &str = "target/vm";
 /// What every machine has.
 const PROGRAMS: [&str; 7] = ["build", "--bin", "loopscope", "--example", "workload", "--example", "vm_init"];
 /// The tests that compare what the agent counts with what the workload counts.
 const TESTS: [&str; 6] = ["test", "--no-run", "--test", "exact", "--test", "exact_*"];
 
-/// A program that was built.
-pub struct Built {
-    /// Its name, such as `exact_sums`.
-    pub name: String,
-    /// Where it is; in the machine it has the same path, which the tests have in them.
-    pub file: PathBuf,
-    /// Whether it is a test.
-    pub is_test: bool,
-}
-
 /// Builds for one architecture.
 pub fn build(root: &Path, arch: Arch, archive: &Archive, with_tests: bool) -> Result<Vec<Built>> {
-    println!("  building static programs for {} into {TARGET_DIR}", arch.triple());
     // `cargo test` would make tests of the examples too: those are built by themselves.
     let wanted: &[&[&str]] = if with_tests { &[&PROGRAMS, &TESTS] } else { &[&PROGRAMS] };
     let mut built: Vec<Built> = Vec::new();
     for words in wanted {
-        let mut command = match arch {
-            Arch::Amd64 => native(),
+        let mut cargo = match arch {
+            Arch::Amd64 => Command::new("cargo"),
             Arch::Arm64 => cross(archive)?,
         };
-        command.current_dir(root).args(*words);
-        command.args(["--quiet", "--locked", "--package", "loopscope", "--profile", PROFILE]);
-        command.args(["--target", arch.triple(), "--target-dir", TARGET_DIR]);
-        command.args(["--message-format", "json-render-diagnostics"]);
-        let messages = process::capture(&mut command)?;
-        let programs = messages.lines().filter_map(artifact);
-        // The tests need the agent, so that cargo tells of it twice.
-        for program in programs {
+        cargo.current_dir(root).args(*words).arg("--quiet").args(programs::OPTIONS);
+        if arch == Arch::Arm64 {
+            cargo.args(["--target", arch.triple(), "--target-dir", TARGET_DIR]);
+        }
+        for program in programs::build(&mut cargo)? {
             if built.iter().all(|known| known.file != program.file) {
                 built.push(program);
             }
@@ -61,20 +51,15 @@ pub fn build(root: &Path, arch: Arch, archive: &Archive, with_tests: bool) -> Re
     Ok(built)
 }
 
-/// A program that a line of cargo's messages tells of.
-fn artifact(line: &str) -> Option<Built> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    let file = message.get("executable")?.as_str()?;
-    let target = message.get("target")?;
-    let kind = target.get("kind")?.as_array()?.first()?.as_str()?;
-    Some(Built { name: target.get("name")?.as_str()?.to_owned(), file: file.into(), is_test: kind == "test" })
-}
-
-/// The cargo that runs us.
-fn native() -> Command {
-    let mut command = Command::new("cargo");
-    command.env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    command
+/// The libraries that programs of this architecture are linked with, and what loads them; static programs have none.
+pub fn libraries(arch: Arch, built: &[Built]) -> Result<BTreeSet<PathBuf>> {
+    let mut libraries = BTreeSet::new();
+    for program in built.iter().filter(|_| arch == Arch::Amd64) {
+        let said = process::capture(Command::new("ldd").arg(&program.file))?;
+        // `NAME => FILE (ADDRESS)`, or the loader's FILE alone.
+        libraries.extend(said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from));
+    }
+    Ok(libraries)
 }
 
 /// Debian's compiler, with the standard library of the other architecture out of its archive and a linker of Debian's.

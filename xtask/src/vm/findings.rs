@@ -32,8 +32,8 @@ pub struct Kernel {
     pub probes: BTreeMap<String, BTreeMap<String, String>>,
     /// By program: instructions that the verifier went through, with whichever backend it was loaded.
     pub verified: BTreeMap<String, u32>,
-    /// By backend: tests that passed.
-    pub tests: BTreeMap<String, u32>,
+    /// By backend and program of tests: tests that passed.
+    pub tests: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 impl Findings {
@@ -47,7 +47,10 @@ impl Findings {
             match step.name.starts_with("check:") {
                 true => kernel.add_check(backend, step)?,
                 false => match passed(step) {
-                    Ok(count) => *kernel.tests.entry(backend.to_owned()).or_default() += count,
+                    Ok(count) => {
+                        let program = words.next().unwrap_or_default().to_owned();
+                        kernel.tests.entry(backend.to_owned()).or_default().insert(program, count);
+                    }
                     Err(why) => failed.push(format!("{key} {}: {why}", step.name)),
                 },
             }
@@ -95,6 +98,17 @@ impl Findings {
                         Some(WORKS) => {}
                         Some(why) => stopped.push(format!("{key}: {probe} by {backend}: {why}")),
                         None => stopped.push(format!("{key}: {probe} by {backend} is no longer tried")),
+                    }
+                }
+            }
+            for (backend, programs) in &then.tests {
+                let now = now.tests.get(backend);
+                for (program, then) in programs {
+                    // A program that was not asked for is not there; one that failed is told of elsewhere.
+                    if let Some(now) = now.and_then(|now| now.get(program)).filter(|now| *now < then) {
+                        stopped.push(format!(
+                            "{key}: {now} tests of {program} passed by {backend}, {then} before"
+                        ));
                     }
                 }
             }
@@ -223,6 +237,19 @@ mod tests {
             ..Findings::default()
         };
         assert_eq!(missing.stopped(&kernel(WORKS, 1)), ["amd64 6.1: poll by raw is no longer tried"]);
+    }
+
+    #[test]
+    fn fewer_tests_than_before_are_a_failure_and_programs_that_did_not_run_are_not() {
+        let passed = |program: &str, count: u32| {
+            let programs = BTreeMap::from([(program.to_owned(), count)]);
+            let tests = BTreeMap::from([("raw".to_owned(), programs)]);
+            let kernel = Kernel { tests, ..Kernel::default() };
+            Findings { kernels: BTreeMap::from([("amd64 6.1".to_owned(), kernel)]), ..Findings::default() }
+        };
+        assert!(passed("exact", 11).stopped(&passed("exact", 11)).is_empty());
+        assert_eq!(passed("exact", 10).stopped(&passed("exact", 11)).len(), 1);
+        assert!(passed("exact_sets", 1).stopped(&passed("exact", 11)).is_empty());
     }
 
     #[test]

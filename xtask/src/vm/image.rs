@@ -1,7 +1,8 @@
 //! What a machine has in its memory: programs at the paths that they have here, since the tests name them so, a shell,
-//! and the plan of one boot. Must not take anything of the host but what was built for the machine.
+//! and the plan of one boot. Must not take anything of the host but what was built for the machine, and its libraries.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -9,9 +10,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
-use super::{build::Built, cpio::Archive};
+use crate::programs::Built;
+
+use super::cpio::Archive;
 
 /// What the first process does: `agent/examples/vm_init` reads the same.
 #[derive(Clone, Default, Serialize)]
@@ -50,7 +52,12 @@ pub struct Image {
 
 impl Image {
     /// Writes it. `busybox` is a program of the machine's architecture.
-    pub fn make(built: &[Built], busybox: &Path, base: PathBuf) -> Result<Image> {
+    pub fn make(
+        built: &[Built],
+        libraries: &BTreeSet<PathBuf>,
+        busybox: &Path,
+        base: PathBuf,
+    ) -> Result<Image> {
         let file = File::create(&base).with_context(|| format!("write {}", base.display()))?;
         let mut archive = Archive::new(BufWriter::new(file));
         let mut add = |path: &str, from: &Path| -> Result<()> {
@@ -58,6 +65,9 @@ impl Image {
             archive.file(path, &content).with_context(|| format!("write {}", base.display()))
         };
         add("/bin/busybox", busybox)?;
+        for library in libraries {
+            add(&library.to_string_lossy(), library)?;
+        }
         for program in built {
             let path = match program.name.as_str() {
                 "vm_init" => "/init",
@@ -79,9 +89,9 @@ impl Image {
         Ok(Image { base })
     }
 
-    /// The same with a plan, as the kernel unpacks it: one archive behind the other.
-    pub fn with(&self, plan: &Plan) -> Result<PathBuf> {
-        let file = self.base.with_extension("boot");
+    /// The same with a plan, as the kernel unpacks it: one archive behind the other, in a file of this boot's own.
+    pub fn with(&self, plan: &Plan, boot: &str) -> Result<PathBuf> {
+        let file = self.base.with_file_name(format!("{boot}.cpio"));
         fs::copy(&self.base, &file).with_context(|| format!("write {}", file.display()))?;
         let out = File::options().append(true).open(&file)?;
         let mut archive = Archive::new(BufWriter::new(&out));

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::programs::Built;
+
 use super::{
     Arch, SERIES,
-    build::Built,
     image::{Plan, Step},
 };
 
@@ -65,6 +66,10 @@ pub const BACKENDS: [&str; 2] = ["tracepoint", "raw"];
 /// The programs of tests that run on every kernel by every backend; the newest kernel on amd64 runs all of them by the
 /// first backend. Emulation is ten times slower: all by all would take an hour.
 pub const CORE: [&str; 5] = ["exact", "exact_backlog", "exact_calls", "exact_lives", "exact_sets"];
+
+/// What `cargo xtask test` boots and runs there: each kernel, by every backend.
+pub const SHORT_BOOTS: [&str; 1] = ["exact"];
+pub const SHORT_TESTS: [&str; 1] = ["exact"];
 
 /// Whether all programs of tests run, or [`CORE`] alone.
 pub fn runs_all(arch: Arch, series: &str, backend: &str) -> bool {
@@ -150,11 +155,20 @@ pub const LEFT_OUT: [LeftOut; 3] = [
 
 impl Kind {
     /// The steps of this boot.
-    pub fn plan(&self, arch: Arch, series: &str, backends: &[&str], built: &[Built]) -> Plan {
+    pub fn plan(
+        &self,
+        arch: Arch,
+        series: &str,
+        backends: &[&str],
+        tests: &[String],
+        built: &[Built],
+    ) -> Plan {
         let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
         let settings = self.settings.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned()));
         let steps = match self.job {
-            Job::Exact => backends.iter().flat_map(|backend| exact(arch, series, backend, built)).collect(),
+            Job::Exact => {
+                backends.iter().flat_map(|backend| exact(arch, series, backend, tests, built)).collect()
+            }
             Job::Short => vec![check("auto", "auto"), one_test(built)],
             Job::Privileges => privileges(),
         };
@@ -178,12 +192,14 @@ fn check(name: &str, backend: &str) -> Step {
     step(&format!("check:{name}"), 60, &["loopscope", "check", "--backend", backend, "--format", "json"])
 }
 
-/// The suite by one backend: a step for each test program.
-fn exact(arch: Arch, series: &str, backend: &str, built: &[Built]) -> Vec<Step> {
+/// The suite by one backend: a step for each test program, of those that are asked for if any are.
+fn exact(arch: Arch, series: &str, backend: &str, asked: &[String], built: &[Built]) -> Vec<Step> {
     let mut steps = vec![check(backend, backend)];
-    let all = runs_all(arch, series, backend);
-    let tests = built.iter().filter(|program| program.is_test);
-    for test in tests.filter(|test| all || CORE.contains(&test.name.as_str())) {
+    let runs = |name: &str| match asked {
+        [] => runs_all(arch, series, backend) || CORE.contains(&name),
+        asked => asked.iter().any(|asked| asked == name),
+    };
+    for test in built.iter().filter(|program| program.is_test && runs(&program.name)) {
         let mut words = vec![test.file.to_string_lossy().into_owned(), "--test-threads=1".to_owned()];
         for left_out in LEFT_OUT.iter().filter(|left_out| (left_out.on)(arch, series)) {
             words.extend(["--skip".to_owned(), left_out.test.to_owned()]);
