@@ -112,6 +112,7 @@ pub fn count_bucket(n: u32) -> usize {
 pub const SMALL: usize = 64;
 /// The buckets of small counts. By exact arithmetic: bucket i > 0 ends at 2^((i-1)/4), so a count's fourth power is at
 /// most 2^(i-1).
+#[expect(clippy::indexing_slicing, reason = "in a constant, an index out of bounds does not compile")]
 pub static SMALL_COUNTS: [u8; SMALL] = {
     let mut buckets = [0; SMALL];
     let mut n = 1;

@@ -8,6 +8,7 @@ mod build_probe;
 mod dashboards;
 mod debian;
 mod deny;
+mod dist;
 mod fuzz;
 mod lockfile;
 mod process;
@@ -37,6 +38,7 @@ Examples:
   cargo xtask build-probe --check  prove that the committed object is what the sources give
   cargo xtask tidy                 the house rules that no other tool checks
   cargo xtask dashboards --verify  evaluate every expression of dashboards and rules against a real agent; as root
+  cargo xtask dist                 static programs, a Debian package and a tar, in target/dist
   cargo xtask bench                what loopscope costs, beside what the alternatives cost; as root
 
 Only stable Rust is needed for the agent: the compiled eBPF programs are part of the repository.
@@ -91,6 +93,11 @@ enum Command {
     /// Debian's 6.12 and 6.1 kernels, by software emulation: needs no root and no virtualisation, and installs nothing but
     /// QEMU (and, for arm64, a linker). Kernels come by apt into the user's cache.
     Vm(vm::VmArgs),
+    /// Build what users install into target/dist: static programs, a Debian package and a tar for each architecture
+    ///
+    /// With man page, completions, the unit and its configuration. As root it installs the package into a folder, runs
+    /// what it brought, and removes it. Another architecture than this one takes Debian, whose compiler is used.
+    Dist(dist::DistArgs),
     /// Check the house rules: file headers, file length, SAFETY comments, no paths of one machine
     Tidy,
 }
@@ -104,6 +111,7 @@ fn main() -> ExitCode {
         Command::Dashboards(args) => dashboards::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Dist(args) => dist::run(&args),
         Command::Tidy => tidy::run(),
     };
     match result {

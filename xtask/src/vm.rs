@@ -127,6 +127,11 @@ impl Arch {
         }
     }
 
+    /// Whether this machine is of it.
+    pub fn is_here(self) -> bool {
+        self.triple().starts_with(std::env::consts::ARCH)
+    }
+
     fn qemu(self) -> &'static str {
         match self {
             Arch::Amd64 => "qemu-system-x86_64",
@@ -387,6 +392,11 @@ impl Prepared {
             None => Ok(()),
         }
     }
+}
+
+/// A cargo that builds static programs of another architecture, with Debian's compiler.
+pub fn cross(arch: Arch) -> Result<std::process::Command> {
+    build::cross(&Archive::open(arch, &cache()?)?)
 }
 
 /// Where packages are kept.

@@ -63,7 +63,7 @@ pub fn libraries(arch: Arch, built: &[Built]) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// Debian's compiler, with the standard library of the other architecture out of its archive and a linker of Debian's.
-fn cross(archive: &Archive) -> Result<Command> {
+pub fn cross(archive: &Archive) -> Result<Command> {
     const RUSTC: &str = "/usr/bin/rustc";
     const LINKER: &str = "aarch64-linux-gnu-gcc";
     let missing = [
