@@ -67,8 +67,7 @@ pub const BACKENDS: [&str; 2] = ["tracepoint", "raw"];
 /// first backend. Emulation is ten times slower: all by all would take an hour.
 pub const CORE: [&str; 5] = ["exact", "exact_backlog", "exact_calls", "exact_lives", "exact_sets"];
 
-/// What `cargo xtask test` boots and runs there: each kernel, by every backend.
-pub const SHORT_BOOTS: [&str; 1] = ["exact"];
+/// The programs of tests that `cargo xtask test` runs on each kernel by every backend; it boots everything.
 pub const SHORT_TESTS: [&str; 1] = ["exact"];
 
 /// Whether all programs of tests run, or [`CORE`] alone.
