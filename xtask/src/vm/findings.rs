@@ -130,14 +130,32 @@ impl Findings {
         stopped
     }
 
-    /// Takes over what another one knows.
+    /// Takes over what another one knows. What did not run there stays, where the release is the same.
     pub fn merge(&mut self, newer: Findings) {
-        self.kernels.extend(newer.kernels);
+        for (key, kernel) in newer.kernels {
+            match self.kernels.get_mut(&key).filter(|known| known.release == kernel.release) {
+                Some(known) => known.merge(kernel),
+                None => {
+                    self.kernels.insert(key, kernel);
+                }
+            }
+        }
         self.boots.extend(newer.boots);
     }
 }
 
 impl Kernel {
+    /// As [`Findings::merge`].
+    fn merge(&mut self, newer: Kernel) {
+        for (probe, ways) in newer.probes {
+            self.probes.entry(probe).or_default().extend(ways);
+        }
+        for (backend, tests) in newer.tests {
+            self.tests.entry(backend).or_default().extend(tests);
+        }
+        self.verified.extend(newer.verified);
+    }
+
     /// Reads what `check --format json` printed.
     fn add_check(&mut self, backend: &str, step: &Ended) -> Result<()> {
         let text = step.stdout.join("");
@@ -270,6 +288,20 @@ mod tests {
         assert!(main_job(&ended("1", &["loopscope: error: no", "more"])).is_err());
         assert!(main_job(&ended("101", &["loopscope: error: no"])).is_err());
         assert!(main_job(&ended("timeout", &[])).is_err());
+    }
+
+    #[test]
+    fn what_did_not_run_stays_known_of_the_same_release() {
+        let ran = |release: &str, backend: &str, count: u32| {
+            let tests = BTreeMap::from([(backend.to_owned(), BTreeMap::from([("exact".to_owned(), count)]))]);
+            let kernel = Kernel { release: release.to_owned(), tests, ..Kernel::default() };
+            Findings { kernels: BTreeMap::from([("amd64 6.12".to_owned(), kernel)]), ..Findings::default() }
+        };
+        let mut known = ran("6.12.1", "raw", 11);
+        known.merge(ran("6.12.1", "tracepoint", 9));
+        assert_eq!(known.kernels["amd64 6.12"].tests.len(), 2);
+        known.merge(ran("6.12.2", "tracepoint", 9));
+        assert_eq!(known.kernels["amd64 6.12"].tests.len(), 1);
     }
 
     #[test]
