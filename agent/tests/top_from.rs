@@ -64,7 +64,7 @@ impl Prometheus {
 
     fn ready(&self) -> bool {
         let address = (Ipv4Addr::LOCALHOST, self.port).into();
-        std::net::TcpStream::connect(address_of(self.port)).is_ok() && get(address, "/-/ready").0 == 200
+        std::net::TcpStream::connect(address).is_ok() && get(address, "/-/ready").0 == 200
     }
 
     fn kill(&mut self) {
@@ -72,10 +72,6 @@ impl Prometheus {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn address_of(port: u16) -> std::net::SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 impl Drop for Prometheus {

@@ -217,7 +217,7 @@ unsafe extern "C" fn step(_: u32, _: *mut c_void) -> i64 {
     0
 }
 
-/// A descriptor means an instance: begins to walk it, unless the table has it by another descriptor too.
+/// A descriptor means an instance, whose `file` is in the chunk's head: begins to walk it, unless the table has it by another descriptor too.
 #[inline(always)]
 fn found(walker: &mut Walker, file: u64, fd: u32) {
     let head = &mut walker.chunk.head;

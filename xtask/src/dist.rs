@@ -56,9 +56,11 @@ pub fn run(args: &DistArgs) -> Result<()> {
         };
         pack(&dist, arch, &program, &files)?;
     }
-    match process::is_root() && !args.no_trial && dist.join(package_name(own)).exists() {
-        true => install::trial(&dist.join(package_name(own)), &dist.join("trial"))?,
-        false => println!("the package was not tried: that takes root, and not --no-trial"),
+    let package = dist.join(package_name(own));
+    if process::is_root() && !args.no_trial && package.exists() {
+        install::trial(&package, &dist.join("trial"))?;
+    } else {
+        println!("no package was tried: that takes root, one for this architecture, and not --no-trial");
     }
     sums(&dist)
 }
@@ -106,7 +108,7 @@ fn pack(dist: &Path, arch: Arch, program: &Path, files: &Files) -> Result<()> {
     fs::copy(program, plain.join("loopscope")).with_context(|| format!("copy {}", program.display()))?;
     let tree = fresh(&dist.join("tree"))?;
     files.as_package(program, &tree, arch)?;
-    // The least that every dpkg of today reads; a user's umask must not show.
+    readable(&tree)?;
     let mut deb = Command::new("dpkg-deb");
     process::run(
         deb.args(["--root-owner-group", "-Zxz", "--build"]).arg(&tree).arg(dist.join(package_name(arch))),
@@ -114,10 +116,16 @@ fn pack(dist: &Path, arch: Arch, program: &Path, files: &Files) -> Result<()> {
     let name = format!("loopscope-{}-{machine}-linux", env!("CARGO_PKG_VERSION"));
     let tree = fresh(&dist.join("tree"))?;
     files.as_folder(program, &tree.join(&name))?;
+    readable(&tree)?;
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(&tree).args(["--owner=0", "--group=0", "--numeric-owner", "--sort=name", "-czf"]);
     process::run(tar.arg(dist.join(format!("{name}.tar.gz"))).arg(&name))?;
     fs::remove_dir_all(&tree).context("remove the folder that was packed")
+}
+
+/// Lets everybody read a tree and nobody but its owner write it: a builder's umask must not show in a package.
+fn readable(tree: &Path) -> Result<()> {
+    process::capture(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(tree)).map(drop)
 }
 
 /// An empty folder.

@@ -23,17 +23,10 @@ pub struct Built {
     pub is_test: bool,
 }
 
-/// Runs a build, with what the compiler says shown; the programs that it made or found fresh.
+/// Runs a build, with what the compiler says shown; the programs that it made or found fresh, some of them twice.
 pub fn build(cargo: &mut Command) -> Result<Vec<Built>> {
     let messages = process::run_for_output(cargo.args(["--message-format", "json-render-diagnostics"]))?;
-    let mut built: Vec<Built> = Vec::new();
-    // The tests need the agent, so that cargo tells of it twice.
-    for program in messages.lines().filter_map(artifact) {
-        if built.iter().all(|known| known.file != program.file) {
-            built.push(program);
-        }
-    }
-    Ok(built)
+    Ok(messages.lines().filter_map(artifact).collect())
 }
 
 /// A program that a line of cargo's messages tells of.

@@ -44,7 +44,7 @@ const MACHINES: &str = "target/vm/machines";
 const RUN: Duration = Duration::from_secs(600);
 
 /// Options of the command.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct VmArgs {
     /// Only this series of kernels, such as 6.12; repeatable
     #[arg(long, value_name = "SERIES", value_parser = SERIES)]
@@ -84,19 +84,10 @@ pub struct VmArgs {
 impl VmArgs {
     /// What every run of the tests does: all boots on amd64, and the tests that fit beside all else. 5 minutes.
     pub fn short() -> VmArgs {
-        let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
         VmArgs {
-            kernel: Vec::new(),
             arch: vec![Arch::Amd64],
-            boot: Vec::new(),
-            backend: Vec::new(),
-            test: strings(&plan::SHORT_TESTS),
-            list: false,
-            write: false,
-            run: None,
-            tests: false,
-            parameters: String::new(),
-            console: false,
+            test: plan::SHORT_TESTS.map(str::to_owned).to_vec(),
+            ..VmArgs::default()
         }
     }
 }

@@ -1,11 +1,11 @@
 //! `loopscope top --from URL`: the first answer of the server, and frames on stdout.
 
-use super::{Failure, TopArgs, output, report};
+use super::{Failure, TopArgs, top::Printer};
 use crate::{
     fleet::{Client, Poller, Url, View},
     reactor::{Event, Reactor},
-    report::{Format, text},
-    tui::{app::App, batch, frame::Frame},
+    report::text,
+    tui::frame::Frame,
 };
 
 /// Asks the server for the first time; None: a signal came before its answer.
@@ -30,38 +30,29 @@ pub fn first(args: &TopArgs, url: &Url, reactor: &Reactor) -> Result<Option<(Pol
     }
 }
 
-/// Prints frames until there were enough, or a signal comes. A poll that fails gives the frame before, marked as old.
+/// Prints the frame that is there, and those that follow until there were enough or a signal comes. A poll that fails gives
+/// the frame before, marked as old.
 ///
 /// # Errors
 /// The output fails.
-pub fn print(args: &TopArgs, reactor: &Reactor, begun: (Poller, Frame), mut app: App) -> Result<(), Failure> {
-    let (mut poller, first) = begun;
+pub fn print(mut printer: Printer, reactor: &Reactor, mut poller: Poller) -> Result<(), Failure> {
     eprintln!("watching");
-    first.head.notes.iter().for_each(|note| eprintln!("loopscope: note: {}", text::one_line(note)));
-    app.on_frame(first);
-    let mut printed = 0;
-    let width = if args.format == Format::Table { report::terminal_width() } else { None };
-    reactor.tick_every(app.settings.interval)?;
-    loop {
-        let mut gone = false;
-        output::write(|out| {
-            let result = batch::write(&app, args.format, width, printed == 0, out);
-            gone = result.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
-            result
-        })?;
-        printed += 1;
-        if gone || args.frames.is_some_and(|frames| printed >= frames) {
-            return Ok(());
-        }
-        match next(reactor, &mut poller)? {
+    let notes = printer.app.frame().into_iter().flat_map(|frame| &frame.head.notes);
+    notes.for_each(|note| eprintln!("loopscope: note: {}", text::one_line(note)));
+    reactor.tick_every(printer.app.settings.interval)?;
+    let mut is_all = printer.print()?;
+    while !is_all {
+        is_all = match next(reactor, &mut poller)? {
             None => return Ok(()),
-            Some(Ok(frame)) => app.on_frame(frame),
+            Some(Ok(frame)) => printer.show(frame)?,
             Some(Err(why)) => {
                 eprintln!("loopscope: note: {}", text::one_line(&why));
-                app.on_failure(why);
+                printer.app.on_failure(why);
+                printer.print()?
             }
-        }
+        };
     }
+    Ok(())
 }
 
 /// The next answer; None: a signal came.

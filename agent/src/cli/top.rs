@@ -63,15 +63,16 @@ fn of_server(args: &TopArgs, url: &Url, mut reactor: Reactor) -> Result<(), Fail
         fleet: true,
         source: "agents'".to_owned(),
     });
-    if args.batch {
-        return fleet::print(args, &reactor, (poller, frame), app);
-    }
     app.on_frame(frame);
+    let feed = Feed::Fleet(Box::new(poller));
+    if args.batch {
+        return print(args, &reactor, feed, app);
+    }
     let frames = args.frames.map(|frames| frames.saturating_sub(1));
     if frames == Some(0) {
         return Ok(());
     }
-    Ok(run::run(&mut reactor, Feed::Fleet(Box::new(poller)), app, theme(), frames)?)
+    Ok(run::run(&mut reactor, feed, app, theme(), frames)?)
 }
 
 fn theme() -> Theme {
@@ -103,32 +104,49 @@ fn feed(args: &TopArgs, reactor: &Reactor) -> Result<(Feed, String), Failure> {
     Ok((Feed::Live(Box::new(Live::new(watch, origin, filter))), "own".to_owned()))
 }
 
-/// Prints frames until there were enough, or a signal comes; of a recording all, without waiting.
-fn print(args: &TopArgs, reactor: &Reactor, feed: Feed, mut app: App) -> Result<(), Failure> {
-    let mut printed = 0;
-    let mut show = |frame: Frame| -> Result<bool, Failure> {
-        app.on_frame(frame);
-        let width = if args.format == Format::Table { report::terminal_width() } else { None };
+/// Frames on stdout, one after the other.
+pub(super) struct Printer<'a> {
+    args: &'a TopArgs,
+    pub(super) app: App,
+    printed: u64,
+}
+
+impl Printer<'_> {
+    /// Takes a frame in and prints it. Gives whether that is all: there were enough, or nobody reads on.
+    pub(super) fn show(&mut self, frame: Frame) -> Result<bool, Failure> {
+        self.app.on_frame(frame);
+        self.print()
+    }
+
+    /// Prints what there is; gives the same.
+    pub(super) fn print(&mut self) -> Result<bool, Failure> {
+        let (app, format) = (&self.app, self.args.format);
+        let width = if format == Format::Table { report::terminal_width() } else { None };
         let mut gone = false;
         output::write(|out| {
-            let result = batch::write(&app, args.format, width, printed == 0, out);
+            let result = batch::write(app, format, width, self.printed == 0, out);
             gone = result.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
             result
         })?;
-        printed += 1;
-        Ok(gone || args.frames.is_some_and(|frames| printed >= frames))
-    };
+        self.printed += 1;
+        Ok(gone || self.args.frames.is_some_and(|frames| self.printed >= frames))
+    }
+}
+
+/// Prints frames until there were enough, or a signal comes; of a recording all, without waiting.
+fn print(args: &TopArgs, reactor: &Reactor, feed: Feed, app: App) -> Result<(), Failure> {
+    let mut printer = Printer { args, app, printed: 0 };
     match feed {
         Feed::Replay(mut player) => {
             let path = args.replay.as_deref().unwrap_or(std::path::Path::new(""));
             while let Some(frame) = player.next().map_err(|error| record::unreadable(path, &error))? {
-                if show(frame)? {
+                if printer.show(frame)? {
                     break;
                 }
             }
             Ok(())
         }
-        Feed::Fleet(_) => Ok(()),
+        Feed::Fleet(poller) => fleet::print(printer, reactor, *poller),
         Feed::Agent(mut agent) => {
             eprintln!("watching");
             reactor.tick_every(args.interval.unwrap_or(INTERVAL))?;
@@ -141,7 +159,7 @@ fn print(args: &TopArgs, reactor: &Reactor, feed: Feed, mut app: App) -> Result<
                         _ => None,
                     };
                     if let Some(frame) = frame
-                        && show(frame)?
+                        && printer.show(frame)?
                     {
                         return Ok(());
                     }
@@ -156,7 +174,7 @@ fn print(args: &TopArgs, reactor: &Reactor, feed: Feed, mut app: App) -> Result<
                     match event {
                         Event::Signal { .. } => return Ok(()),
                         Event::Tick => {
-                            if show(live.frame()?)? {
+                            if printer.show(live.frame()?)? {
                                 return Ok(());
                             }
                         }

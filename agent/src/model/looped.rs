@@ -288,7 +288,7 @@ impl LoopState {
 
     /// Whether its instance is known to be closed though the probes look no more at its descriptor.
     pub fn is_unheld(&self, thread: &Thread, of: Waitable) -> bool {
-        self.unheld && self.is_given_away() && !self.is_waiting(thread, of)
+        self.unheld && self.is_gone(thread, of)
     }
 
     /// Whether it need not be known any more.

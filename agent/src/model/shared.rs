@@ -105,10 +105,8 @@ impl Model {
         of: impl Fn(&L) -> Option<(u64, [u64; 2])>,
     ) -> BTreeMap<u64, Vec<Listener>> {
         let mut done: BTreeMap<u64, [u64; 2]> = BTreeMap::new();
-        for (number, [waits, events]) in window.loops.iter().filter_map(of) {
-            let [all_waits, all_events] = done.entry(number).or_default();
-            sum::add(all_waits, waits);
-            sum::add(all_events, events);
+        for (number, counts) in window.loops.iter().filter_map(of) {
+            sum::add_each(done.entry(number).or_default(), counts);
         }
         let mut listeners: BTreeMap<u64, Vec<Listener>> = BTreeMap::new();
         for (name, file) in &self.listening {
@@ -117,11 +115,9 @@ impl Model {
                 .filter_map(|(of, fd, exclusive)| Some((*self.numbers.get(of)?, *fd, *exclusive)))
                 .collect();
             let of = |number: &u64| done.get(number).copied().unwrap_or_default();
-            let [all_waits, all_events] =
-                watchers.iter().fold([0_u64; 2], |[waits, events], (number, ..)| {
-                    let [more_waits, more_events] = of(number);
-                    [waits.saturating_add(more_waits), events.saturating_add(more_events)]
-                });
+            let mut all = [0; 2];
+            watchers.iter().for_each(|(number, ..)| sum::add_each(&mut all, of(number)));
+            let [all_waits, all_events] = all;
             for (number, fd, exclusive) in &watchers {
                 let [waits, events] = of(number);
                 listeners.entry(*number).or_default().push(Listener {

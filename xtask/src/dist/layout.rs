@@ -28,9 +28,12 @@ const COPIED: [(&str, &str, &str); 6] = [
     ("LICENSE-APACHE", "usr/share/doc/loopscope/LICENSE-APACHE", "LICENSE-APACHE"),
 ];
 
+/// The manual page, before it is compressed.
+const MANUAL: &str = "usr/share/man/man8/loopscope.8";
+
 /// What the program writes itself: (its arguments, file, in a package, in the tar).
 const MADE: [(&[&str], &str, &str, &str); 4] = [
-    (&["man"], "loopscope.8", "usr/share/man/man8/loopscope.8", "man/loopscope.8"),
+    (&["man"], "loopscope.8", MANUAL, "man/loopscope.8"),
     (
         &["completions", "bash"],
         "loopscope.bash",
@@ -77,8 +80,7 @@ impl Files {
         for file in &self.0 {
             put(&file.from, &tree.join(file.package), 0o644)?;
         }
-        let manual = tree.join("usr/share/man/man8/loopscope.8");
-        process::capture(Command::new("gzip").args(["-9n"]).arg(&manual))?;
+        process::capture(Command::new("gzip").args(["-9n"]).arg(tree.join(MANUAL)))?;
         let control = tree.join("DEBIAN");
         fs::create_dir_all(&control)?;
         fs::write(control.join("control"), control_text(arch))?;
@@ -94,8 +96,12 @@ impl Files {
     }
 
     /// Where a package puts files, below /.
-    pub fn places() -> impl Iterator<Item = &'static str> {
-        COPIED.iter().map(|(_, place, _)| *place).chain(MADE.iter().map(|(_, _, place, _)| *place))
+    pub fn places() -> impl Iterator<Item = String> {
+        let places =
+            COPIED.iter().map(|(_, place, _)| place).chain(MADE.iter().map(|(_, _, place, _)| place));
+        places
+            .map(|place| if *place == MANUAL { format!("{place}.gz") } else { (*place).to_owned() })
+            .chain(["usr/bin/loopscope".to_owned()])
     }
 }
 

@@ -39,6 +39,7 @@ pub fn build(root: &Path, arch: Arch, archive: &Archive, with_tests: bool) -> Re
         if arch == Arch::Arm64 {
             cargo.args(["--target", arch.triple(), "--target-dir", TARGET_DIR]);
         }
+        // The tests need the agent, so that cargo tells of it twice.
         for program in programs::build(&mut cargo)? {
             if built.iter().all(|known| known.file != program.file) {
                 built.push(program);
