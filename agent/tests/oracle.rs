@@ -69,12 +69,18 @@ fn assert_one_loop_each(report: &Report, comm: &str, pids: &BTreeSet<u32>, threa
     assert_eq!((rows().count(), tids.len(), &of), (threads, threads, pids), "{:#?}", report.loops);
 }
 
-/// Disturbs these processes now and then, under load and after it.
-fn disturb(pids: &BTreeSet<u32>, how: impl Fn(u32)) {
-    for _ in 0..10 {
+/// Disturbs these processes now and then, under load and once after it, however long it takes: a server that is busy all
+/// along is in no wait that could be interrupted.
+fn disturbed(pids: &BTreeSet<u32>, how: impl Fn(u32) + Sync, load: impl FnOnce()) {
+    let disturb = || {
         std::thread::sleep(Duration::from_millis(100));
         pids.iter().for_each(|pid| how(*pid));
-    }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..10).for_each(|_| disturb()));
+        load();
+    });
+    disturb();
 }
 
 /// Ends the server, then both counters, and compares row by row and instance by instance.
@@ -99,10 +105,7 @@ fn memcached_counts_as_bpftrace_counts() {
     let watching = Watching::start();
     memcached.signal(Signal::CONT);
     server::wait_for(port);
-    std::thread::scope(|scope| {
-        scope.spawn(|| disturb(&pids, interrupt));
-        load::memcached(port);
-    });
+    disturbed(&pids, interrupt, || load::memcached(port));
     memcached.signal(Signal::TERM);
     let report = compare(memcached, watching, bpftrace, &pids);
     // Four workers, and the main thread, which accepts.
@@ -120,10 +123,7 @@ fn redis_counts_as_bpftrace_counts() {
     let watching = Watching::start();
     redis.signal(Signal::CONT);
     server::wait_for(port);
-    std::thread::scope(|scope| {
-        scope.spawn(|| disturb(&pids, interrupt));
-        load::redis(port);
-    });
+    disturbed(&pids, interrupt, || load::redis(port));
     redis.signal(Signal::TERM);
     let report = compare(redis, watching, bpftrace, &pids);
     assert_one_loop_each(&report, "redis-server", &pids, 1);
@@ -167,10 +167,7 @@ fn nginx_counts_as_bpftrace_counts() {
 fn nginx_under_load(master: u32, port: u16, how: fn(u32)) -> BTreeSet<u32> {
     server::wait_for(port);
     let workers = server::children(master, server::NGINX_WORKERS);
-    std::thread::scope(|scope| {
-        scope.spawn(|| disturb(&workers, how));
-        load::http(port);
-    });
+    disturbed(&workers, how, || load::http(port));
     workers
 }
 
