@@ -155,6 +155,13 @@ fn each_descriptor_is_what_it_is() {
             "{socket}"
         );
     }
+    let inode = |fd: &Value| {
+        let link = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
+        link.to_str().unwrap().strip_prefix("socket:[").unwrap().trim_end_matches(']').to_owned()
+    };
+    let other = |name: &str| &fd(&document, &main, &setup[name])["socket"]["remote"];
+    assert_eq!(other("client"), &setup["path"]);
+    assert_eq!(other("served"), &json!(format!("inode {}", inode(&setup["client"]))));
     assert_nests(&document, pid, &setup);
     assert_limits(&document, pid);
     workload.finish();

@@ -190,7 +190,7 @@ impl Seen {
         self,
         mut window: Window,
         entries: impl Fn(&InstanceWindow) -> Entries,
-        (origin, aside): (Origin, Aside),
+        (mut origin, aside): (Origin, Aside),
         most: usize,
     ) -> Inspection {
         let pid = self.process.pid;
@@ -206,6 +206,7 @@ impl Seen {
         fds.sort_by(FdRow::by_events);
         let fds_left_out = cut(&mut fds, most);
         let calls = descriptors.calls(&window, most);
+        origin.notes.extend(descriptors.lacks());
         let report = document(&window, &origin, aside, self.started_at);
         let now = build::process(pid, self.process.exe.clone());
         let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };

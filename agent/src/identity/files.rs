@@ -2,12 +2,14 @@
 //! own network namespace. Names and addresses are as others chose them: whoever prints them has to make them safe.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::{ffi::OsStrExt, fs::FileTypeExt},
     path::{Path, PathBuf},
 };
+
+use super::unix;
 
 /// What a descriptor is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,15 +31,15 @@ pub struct Socket {
     pub inode: u64,
     /// Address and port, or a path; an abstract name begins with @.
     pub local: Option<String>,
-    /// Of a connected one; of a unix socket it is not known.
+    /// Of a connected one. Of a unix socket the other end's name, or `inode N` where it has none.
     pub remote: Option<String>,
     /// As `ss` calls it; None where it is in no table: of another network namespace, or never bound.
     pub state: Option<&'static str>,
     /// Whether it takes connections.
     pub listening: bool,
-    /// Bytes that the process has not read yet; of a listening TCP socket, connections that it has not accepted yet.
+    /// Bytes that the process has not read yet; of a listening socket, connections that it has not accepted yet.
     pub receive_queue: Option<u64>,
-    /// Bytes that the peer has not acknowledged yet.
+    /// Bytes that the peer has not acknowledged yet; not known of a unix socket.
     pub send_queue: Option<u64>,
 }
 
@@ -45,10 +47,18 @@ pub struct Socket {
 #[derive(Default)]
 pub struct Files {
     processes: HashMap<u32, Sockets>,
+    /// Why the other ends of unix sockets that were asked for are not known, by process.
+    lacks: BTreeMap<u32, String>,
 }
 
-/// Sockets by inode number, with the protocol.
-type Sockets = HashMap<u64, (&'static str, Socket)>;
+/// The sockets of a process's network namespace.
+#[derive(Default)]
+struct Sockets {
+    /// By inode number, with the protocol.
+    known: HashMap<u64, (&'static str, Socket)>,
+    /// The other ends of its unix sockets, or why they are not known; None where nobody asked.
+    ends: Option<Result<HashMap<u64, unix::Ends>, String>>,
+}
 
 /// The tables: name, protocol, and how a line is read.
 const TABLES: [(&str, &str, Reader); 5] = [
@@ -84,6 +94,22 @@ const ACCEPTS: u32 = 1 << 16;
 impl Files {
     /// What a descriptor of a process is; None where it is not open.
     pub fn get(&mut self, pid: u32, fd: u32) -> Option<File> {
+        let mut file = self.without_other_end(pid, fd)?;
+        if let ("unix", Some(socket)) = (file.kind.as_str(), &mut file.socket) {
+            let sockets = self.processes.entry(pid).or_default();
+            match sockets.ends.get_or_insert_with(|| unix::ends(pid).map_err(|error| format!("{error:#}"))) {
+                Ok(ends) => {
+                    let ends = ends.get(&socket.inode).copied().unwrap_or_default();
+                    socket.remote = ends.peer.map(|peer| sockets.name(peer));
+                    socket.receive_queue = ends.receive_queue;
+                }
+                Err(why) => _ = self.lacks.entry(pid).or_insert_with(|| why.clone()),
+            }
+        }
+        Some(file)
+    }
+
+    fn without_other_end(&mut self, pid: u32, fd: u32) -> Option<File> {
         let place = place(pid, fd);
         let link = link(&place)?;
         let inner = |prefix| link.strip_prefix(prefix)?.strip_suffix(']');
@@ -103,16 +129,23 @@ impl Files {
 
     /// The address of a listening socket: of TCP alone without its protocol. None where the descriptor is none.
     pub fn listener(&mut self, pid: u32, fd: u32) -> Option<String> {
-        let file = self.get(pid, fd)?;
+        let file = self.without_other_end(pid, fd)?;
         let socket = file.socket.filter(|socket| socket.listening)?;
         let local = socket.local.unwrap_or_else(|| format!("inode {}", socket.inode));
         Some(if file.kind == "tcp" { local } else { format!("{}:{local}", file.kind) })
     }
 
+    /// What of all that was asked for is not known, and why.
+    pub fn lacks(&self) -> impl Iterator<Item = String> {
+        self.lacks
+            .iter()
+            .map(|(pid, why)| format!("the other ends of process {pid}'s unix sockets are not known: {why}"))
+    }
+
     /// A socket by its inode number, as the tables of its process's namespace have it.
     fn socket(&mut self, pid: u32, inode: u64, place: &Path) -> (String, Socket) {
-        let sockets = self.processes.entry(pid).or_insert_with(|| sockets(pid));
-        match sockets.get(&inode) {
+        let sockets = self.processes.entry(pid).or_insert_with(|| Sockets::of(pid));
+        match sockets.known.get(&inode) {
             Some((kind, socket)) => ((*kind).to_owned(), socket.clone()),
             None => (protocol(place), Socket { inode, ..Socket::default() }),
         }
@@ -169,29 +202,36 @@ fn protocol(place: &Path) -> String {
     }
 }
 
-/// The sockets of a process's network namespace.
-fn sockets(pid: u32) -> Sockets {
-    let mut sockets = Sockets::new();
-    for (table, protocol, read) in TABLES {
-        let bytes = fs::read(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        for socket in text.lines().skip(1).filter_map(read) {
-            take(&mut sockets, protocol, socket);
+impl Sockets {
+    fn of(pid: u32) -> Sockets {
+        let mut sockets = Sockets::default();
+        for (table, protocol, read) in TABLES {
+            let bytes = fs::read(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes);
+            for socket in text.lines().skip(1).filter_map(read) {
+                sockets.take(protocol, socket);
+            }
+        }
+        sockets
+    }
+
+    /// Takes a socket in. A unix socket's name may hold a line feed, and so seem to be another line: where two lines are of
+    /// the same inode, neither is believed, and a line of unix sockets does not stand in for one of TCP.
+    fn take(&mut self, protocol: &'static str, socket: Socket) {
+        let inode = socket.inode;
+        match self.known.get_mut(&inode) {
+            None => {
+                self.known.insert(inode, (protocol, socket));
+            }
+            Some((known, earlier)) if *known == "unix" => *earlier = Socket { inode, ..Socket::default() },
+            Some(_) => {}
         }
     }
-    sockets
-}
 
-/// Takes a socket in. A unix socket's name may hold a line feed, and so seem to be another line: where two lines are of
-/// the same inode, neither is believed, and a line of unix sockets does not stand in for one of TCP.
-fn take(sockets: &mut Sockets, protocol: &'static str, socket: Socket) {
-    let inode = socket.inode;
-    match sockets.get_mut(&inode) {
-        None => {
-            sockets.insert(inode, (protocol, socket));
-        }
-        Some((known, earlier)) if *known == "unix" => *earlier = Socket { inode, ..Socket::default() },
-        Some(_) => {}
+    /// The name of a unix socket, or its inode number.
+    fn name(&self, inode: u64) -> String {
+        let known = self.known.get(&inode).filter(|(kind, _)| *kind == "unix");
+        known.and_then(|(_, socket)| socket.local.clone()).unwrap_or_else(|| format!("inode {inode}"))
     }
 }
 
@@ -314,6 +354,53 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_has_the_name_of_its_other_end_or_its_inode_and_its_queue() {
+        let path = std::env::temp_dir().join(format!("loopscope ends {}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let waiting = own(&listener).socket.unwrap();
+        assert_eq!((waiting.receive_queue, waiting.remote), (Some(1), None));
+        let (accepted, _) = listener.accept().unwrap();
+        fs::remove_file(&path).unwrap();
+        std::io::Write::write_all(&mut &client, b"five!").unwrap();
+        let (ours, theirs) = (own(&client).socket.unwrap(), own(&accepted).socket.unwrap());
+        assert_eq!((ours.remote.as_deref(), ours.receive_queue), (path.to_str(), Some(0)));
+        assert_eq!((theirs.remote, theirs.receive_queue), (Some(format!("inode {}", ours.inode)), Some(5)));
+    }
+
+    #[test]
+    fn a_unix_socket_of_another_network_namespace_has_its_other_end() {
+        use rustix::thread::{UnshareFlags, unshare_unsafe};
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let inside = std::thread::spawn(move || {
+            // SAFETY: a namespace of this thread's own; it shares its descriptors with the others as before.
+            if let Err(error) = unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
+                return tell.send(Err(error)).unwrap();
+            }
+            let pair = UnixStream::pair().unwrap();
+            let tid = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+            tell.send(Ok((tid, pair.0.as_raw_fd().cast_unsigned(), pair.1.as_raw_fd().cast_unsigned())))
+                .unwrap();
+            let _ = ended.recv();
+        });
+        let (tid, left, right) = match told.recv().unwrap() {
+            Ok(told) => told,
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "no network namespace: {error}");
+                return eprintln!("skipped: no network namespace: {error}");
+            }
+        };
+        let mut files = Files::default();
+        let [left, right] = [left, right].map(|fd| files.get(tid, fd).unwrap().socket.unwrap());
+        assert_eq!(files.lacks().count(), 0);
+        assert_eq!(left.remote, Some(format!("inode {}", right.inode)));
+        assert_eq!(right.remote, Some(format!("inode {}", left.inode)));
+        drop(end);
+        inside.join().unwrap();
+    }
+
+    #[test]
     fn what_is_no_socket_is_known_by_its_link() {
         let (reader, _writer) = std::io::pipe().unwrap();
         assert_eq!(own(&reader).kind, "pipe");
@@ -326,11 +413,11 @@ mod tests {
 
     #[test]
     fn a_name_that_pretends_to_be_a_line_is_not_believed() {
-        let mut sockets = Sockets::new();
+        let mut sockets = Sockets::default();
         for line in ["0: 2 0 0 1 3 77 /run/a b", "0: 2 0 10000 1 1 77 /forged"] {
-            take(&mut sockets, "unix", unix_line(line).unwrap());
+            sockets.take("unix", unix_line(line).unwrap());
         }
-        assert_eq!(sockets.get(&77), Some(&("unix", Socket { inode: 77, ..Socket::default() })));
+        assert_eq!(sockets.known.get(&77), Some(&("unix", Socket { inode: 77, ..Socket::default() })));
         let listening = unix_line("0000: 00000002 00000000 00010000 0001 01 12 @a b").unwrap();
         assert_eq!((listening.local.as_deref(), listening.listening), (Some("@a b"), true));
     }

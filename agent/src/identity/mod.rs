@@ -1,10 +1,11 @@
-//! A process id to what /proc says of it: executable, cgroup, unit, container, pod. Reads files; asks nothing of the
-//! network.
+//! A process id to what /proc says of it: executable, cgroup, unit, container, pod. Reads files, and asks
+//! the kernel for the other ends of unix sockets; asks nothing of the network.
 
 mod cgroup;
 pub mod files;
 mod pods;
 pub mod polled;
+mod unix;
 
 use std::{
     collections::HashMap,

@@ -156,6 +156,11 @@ impl Descriptors {
         self.files.as_mut().map_or_else(Vec::new, |files| calls::rows(self.pid, window, most, files))
     }
 
+    /// What of the descriptors is not known, and why.
+    pub fn lacks(&self) -> Vec<String> {
+        self.files.iter().flat_map(Files::lacks).collect()
+    }
+
     fn file(&mut self, entry: &WatchedFile) -> Option<File> {
         self.files.as_mut()?.get(entry.tgid()?, entry.fd)
     }

@@ -149,15 +149,15 @@ pub enum Bond {
 pub struct SocketRow {
     /// Address and port, or a path; an abstract name begins with @.
     pub local: Option<String>,
-    /// Of a connected one; of unix sockets not known.
+    /// Of a connected one; of a unix socket the other end's name, or `inode N` where it has none.
     pub remote: Option<String>,
     /// Such as `established`; null where it is of another network namespace or was never bound.
     pub state: Option<String>,
     /// Whether it takes connections.
     pub listening: bool,
-    /// Bytes not read yet; of a listening TCP socket, connections not accepted yet.
+    /// Bytes not read yet; of a listening socket, connections not accepted yet.
     pub receive_queue: Option<u64>,
-    /// Bytes that the peer has not acknowledged yet.
+    /// Bytes that the peer has not acknowledged yet; of a unix socket not known.
     pub send_queue: Option<u64>,
 }
 
