@@ -3,22 +3,51 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::{
     Report, Workload, agent,
     compare::{count, list},
+    exporter::Agent,
     require_bpf,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Inspects a process while `work` is done.
-fn inspected(pid: u64, work: impl FnOnce()) -> Value {
+/// Inspects a process while `work` is done, beside the agent that `running` is.
+fn inspected(pid: u64, running: Option<&Running>, work: impl FnOnce()) -> Value {
     let mut command = agent(&["inspect", &pid.to_string(), "--duration", "10m", "--format", "json"]);
-    if let Some(backend) = std::env::var_os("LOOPSCOPE_TEST_BACKEND") {
+    if let Some(running) = running {
+        command.args(["--socket", &running.socket()]);
+    } else if let Some(backend) = std::env::var_os("LOOPSCOPE_TEST_BACKEND") {
         command.arg("--backend").arg(backend);
     }
     let report = Report::run(&mut command);
     work();
     report.stop()
+}
+
+/// An agent of whose readings views on the host can have a part.
+struct Running {
+    agent: Agent,
+    folder: PathBuf,
+}
+
+impl Running {
+    fn start(name: &str) -> Running {
+        let folder = std::env::temp_dir().join(format!("loopscope-inspect-{name}-{}", std::process::id()));
+        let socket = folder.join("agent.sock");
+        Running { agent: Agent::start(&["--socket", socket.to_str().unwrap()]), folder }
+    }
+
+    fn socket(&self) -> String {
+        self.folder.join("agent.sock").to_str().unwrap().to_owned()
+    }
+
+    fn end(self) {
+        assert!(self.agent.end(Signal::TERM).success());
+        let _ = std::fs::remove_dir_all(self.folder);
+    }
 }
 
 /// Our number of the instance that a process holds by a descriptor.
@@ -53,13 +82,43 @@ fn assert_delivered(row: &Value, how: &str, events: Value) {
 
 #[test]
 fn each_entry_has_the_events_that_it_delivered_and_none_is_guessed() {
+    if require_bpf() {
+        assert_entries(None);
+    }
+}
+
+#[test]
+fn beside_an_agent_each_entry_has_the_same_events() {
     if !require_bpf() {
         return;
     }
+    let running = Running::start("entries");
+    let document = assert_entries(Some(&running));
+    let notes = document["notes"].to_string();
+    let agent = format!("running agent, process {}", running.agent.pid());
+    assert!(notes.contains(&agent) && notes.contains("which saw the 1 processes"), "{notes}");
+    running.end();
+}
+
+#[test]
+fn beside_an_agent_a_child_that_waits_on_the_instance_of_its_parent_counts_too() {
+    if !require_bpf() {
+        return;
+    }
+    let running = Running::start("inherited");
+    let (row, child, [kept, left], _) = inherited(0, Some(&running));
+    assert_delivered(&kept, "known", json!(9));
+    assert_delivered(&left, "known", json!(2));
+    assert_eq!((&left["pid"], &row["waiters"]), (&json!(child), &json!(1)), "{row}");
+    running.end();
+}
+
+/// Inspects a workload that knows what each entry delivered.
+fn assert_entries(running: Option<&Running>) -> Value {
     let mut workload = Workload::start("inspected");
     let (setup, pid) = (workload.said(), u64::from(workload.pid()));
     let mut done = Value::Null;
-    let document = inspected(pid, || {
+    let document = inspected(pid, running, || {
         workload.tell();
         done = workload.said();
     });
@@ -104,6 +163,7 @@ fn each_entry_has_the_events_that_it_delivered_and_none_is_guessed() {
     assert_crowd(&document, &instance(&document, pid, &setup["crowd"]), count(&done["crowd"]));
     assert_eq!(document["lost"]["missed"], 0);
     workload.finish();
+    document
 }
 
 /// Of a wait that delivers more than are looked at, the rest is counted and belongs to nobody.
@@ -123,7 +183,7 @@ fn each_descriptor_is_what_it_is() {
     }
     let workload = Workload::start("inspected-kinds");
     let (setup, pid) = (workload.said(), u64::from(workload.pid()));
-    let document = inspected(pid, || {});
+    let document = inspected(pid, None, || {});
     let main = instance(&document, pid, &setup["main"]);
     for pair in list(&setup["fds"]) {
         let row = fd(&document, &main, &pair[1]);
@@ -201,11 +261,11 @@ fn assert_limits(document: &Value, pid: u64) {
 }
 
 /// Inspects the parent of `watching-inherited`: its document, the child, the rows of the two entries, what was delivered.
-fn inherited(parent_waits: u8) -> (Value, u64, [Value; 2], Value) {
+fn inherited(parent_waits: u8, running: Option<&Running>) -> (Value, u64, [Value; 2], Value) {
     let mut workload = Workload::start(&format!("inspected-inherited {parent_waits}"));
     let (setup, pid) = (workload.said(), u64::from(workload.pid()));
     let mut seen = Value::Null;
-    let document = inspected(pid, || {
+    let document = inspected(pid, running, || {
         workload.tell();
         seen = workload.said();
     });
@@ -227,7 +287,7 @@ fn an_instance_that_a_child_inherited_shows_who_waits_and_whose_the_entries_are(
         return;
     }
     // The child waits and has both still; the parent has closed one.
-    let (row, child, [kept, left], _) = inherited(0);
+    let (row, child, [kept, left], _) = inherited(0, None);
     assert_delivered(&kept, "known", json!(9));
     assert_delivered(&left, "known", json!(2));
     assert_eq!((&kept["bond"], &left["bond"], &left["pid"]), (&json!("live"), &json!("live"), &json!(child)));
@@ -239,7 +299,7 @@ fn an_entry_that_only_a_child_has_still_is_foreign_to_the_parent_that_waits() {
     if !require_bpf() {
         return;
     }
-    let (row, child, [kept, left], _) = inherited(1);
+    let (row, child, [kept, left], _) = inherited(1, None);
     assert_delivered(&kept, "known", json!(9));
     assert_delivered(&left, "known", json!(0));
     assert_eq!(
@@ -259,7 +319,7 @@ fn threads_in_poll_and_select_show_what_they_wait_for() {
     // It is inspected from before its threads begin to wait: those that waited before are in no row yet.
     let started = Workload::start("--go inspected-calls");
     let pid = u64::from(started.pid());
-    let document = inspected(pid, || {
+    let document = inspected(pid, None, || {
         let mut started = started;
         started.tell();
         setup = started.said();

@@ -1,10 +1,13 @@
 //! `loopscope inspect PID`: watches for a while, then prints the epoll instances of a process, and what they watch.
 //!
 //! The whole host is watched, since others may hold and wait on the same instances; which entries deliver events is
-//! counted for this process's instances alone. Where an agent runs, loops and sets are its own; what descriptors are, /proc says
-//! to this process, and what each delivered nobody counts.
+//! counted for this process's instances alone. Where an agent runs, loops and instances are its own; what descriptors are,
+//! /proc says, and what each delivered a few probes beside the agent's.
+
+mod own;
 
 use std::{
+    collections::HashMap,
     fs,
     path::Path,
     process::ExitCode,
@@ -20,18 +23,14 @@ use crate::{
         build::{self, Descriptors, Links},
         document::{FdRow, ProcessRow},
     },
-    kernel::{Options, Watched},
-    model::{
-        InstanceWindow, Window,
-        hot::{Entries, Hot},
-    },
-    reactor::{Reactor, Watch},
+    model::{InstanceWindow, Window, hot::Entries},
     report::{
         Format,
         build::{Aside, Origin, report as document},
     },
     store::Step,
 };
+use own::Own;
 
 /// How long to watch where nothing else is asked for.
 const DURATION: Duration = Duration::from_secs(5);
@@ -52,23 +51,16 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
     if let Some(remote) = readings::of_agent(&args.readings, &args.kernel) {
         return of_agent(args, remote, before);
     }
-    let options = Options { hot: Some(args.pid), ..report::options(&args.kernel, &Watched::default())? };
-    let reactor = Reactor::new()?;
-    let mut watch = report::attach(&reactor, &args.kernel, &options, None)?;
-    let started_at = SystemTime::now();
-    let mut notes = Vec::new();
-    let kept = watch.keep_interest();
-    let links = build::links(args.pid);
-    report::wait(&reactor, &mut watch, args.duration.unwrap_or(DURATION))?;
-    // The sets come before the last sample, so that what was added since the first is counted.
-    for result in [kept, watch.read_interest().map(drop)] {
-        if let (Err(error), true) = (result, notes.is_empty()) {
-            notes.push(format!("what instances watch is not known: {error:#}"));
-        }
-    }
-    watch.sample()?;
-    let seen = Seen { process: before, links, notes, started_at };
-    let inspection = seen.inspection(&mut watch, most(args));
+    let mut own = Own::of_host(&args.kernel, args.pid)?;
+    let mut seen = Seen::new(before);
+    let hot = own.watch(duration(args), &mut seen.notes)?;
+    let missed = own.watch.missed();
+    let window = own.watch.window();
+    let origin = report::origin(own.watch.probes(), Vec::new());
+    // Looking counts up makes the kernel skip runs of probes, but not in the window.
+    let aside = Aside { missed, damaged: own.watch.damaged(), interest: None, costs: own.watch.costs() };
+    let entries = |instance: &_| own.watch.entries(instance, hot.as_ref());
+    let inspection = seen.document(window, entries, (origin, aside), most(args));
     output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -77,23 +69,53 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
 const NOT_RECORDED: &str = "a recording has no descriptors: what they are, their limits and which of them delivered the \
                             events is not known";
 
-/// What the agent's probes do not count.
-const NOT_COUNTED: &str = "which descriptors delivered the events is not counted: the agent's probes do not read events back; \
-                           --standalone attaches some that do. What descriptors are comes from /proc";
-
-/// The process, from the readings of a running agent and /proc.
+/// The process, from the readings of a running agent, /proc, and probes that count what each descriptor delivers.
 fn of_agent(args: &InspectArgs, mut remote: Remote, process: ProcessRow) -> Result<ExitCode, Failure> {
-    let links = build::links(args.pid);
-    report::follow(&mut remote, args.duration.unwrap_or(DURATION))?;
-    let window = remote.follower.window();
-    let (mut origin, aside) = readings::aside(&remote);
-    origin.notes.push(NOT_COUNTED.to_owned());
+    report::latest(&mut remote)?;
+    let mut now = remote.follower.window();
+    build::only(&mut now, args.pid);
+    let own = Own::beside(&args.kernel, args.pid, &now);
+    // Again, so that its window begins with theirs.
+    report::latest(&mut remote)?;
+    remote.begin();
+    let mut seen = Seen::new(process);
+    let (mut entries, mut window) = (HashMap::new(), None);
+    match own {
+        Ok((mut own, processes)) => {
+            let hot = own.watch(duration(args), &mut seen.notes)?;
+            report::latest(&mut remote)?;
+            let window = window.insert(remote.follower.window());
+            entries = own.join(hot.as_ref(), window);
+            seen.notes.push(counted(processes));
+        }
+        Err(failure) => {
+            report::follow(&mut remote, duration(args))?;
+            seen.notes.push(format!("which descriptors delivered the events is not counted: {failure}"));
+        }
+    }
+    let window = window.unwrap_or_else(|| remote.follower.window());
+    let (origin, aside) = readings::aside(&remote);
+    seen.started_at = remote.follower.started_at;
     let model = &remote.follower.model;
-    let seen = Seen { process, links, notes: Vec::new(), started_at: remote.follower.started_at };
-    let inspection =
-        seen.document(window, |instance| model.entries(instance, None), (origin, aside), most(args));
+    let entries = |instance: &InstanceWindow| {
+        entries.get(&instance.number).cloned().unwrap_or_else(|| model.entries(instance, None))
+    };
+    let inspection = seen.document(window, entries, (origin, aside), most(args));
     output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the figures of descriptors came about, beside an agent.
+fn counted(processes: usize) -> String {
+    format!(
+        "which descriptors delivered the events is counted by probes of this command, which saw the {processes} processes \
+         that held or waited on the instances when it began; their window and the agent's begin and end within some ms"
+    )
+}
+
+/// How long to watch.
+fn duration(args: &InspectArgs) -> Duration {
+    args.duration.unwrap_or(DURATION)
 }
 
 /// What a recording has of a process: its loops over the whole time, and the interest sets that were read last.
@@ -173,19 +195,13 @@ struct Seen {
 }
 
 impl Seen {
-    /// Puts the document together, with at most `most` watched descriptors.
-    fn inspection(mut self, watch: &mut Watch, most: usize) -> Inspection {
-        let missed = watch.missed();
-        // At once after the last sample: loops go on, and what they do from here on is in no other figure.
-        let hot = self.hot(watch);
-        let window = watch.window();
-        let origin = report::origin(watch.probes(), std::mem::take(&mut self.notes));
-        // Looking counts up makes the kernel skip runs of probes, but not in the window.
-        let aside = Aside { missed, damaged: watch.damaged(), interest: None, costs: watch.costs() };
-        self.document(window, |instance| watch.entries(instance, hot.as_ref()), (origin, aside), most)
+    /// What there is now, before the window.
+    fn new(process: ProcessRow) -> Seen {
+        let links = build::links(process.pid);
+        Seen { process, links, notes: Vec::new(), started_at: SystemTime::now() }
     }
 
-    /// The same of any window.
+    /// Puts the document together, with at most `most` watched descriptors.
     fn document(
         self,
         mut window: Window,
@@ -206,16 +222,12 @@ impl Seen {
         fds.sort_by(FdRow::by_events);
         let fds_left_out = cut(&mut fds, most);
         let calls = descriptors.calls(&window, most);
+        origin.notes.extend(self.notes);
         origin.notes.extend(descriptors.lacks());
         let report = document(&window, &origin, aside, self.started_at);
         let now = build::process(pid, self.process.exe.clone());
         let process = ProcessRow { comm: now.comm.clone().or(self.process.comm), ..now };
         let users = build::users(&window.instances, &watches, build::max_user_watches());
         Inspection { report, process, users, delivered, fds, fds_left_out, calls }
-    }
-
-    /// Which entries delivered the events.
-    fn hot(&mut self, watch: &Watch) -> Option<Hot> {
-        watch.read_hot().map_err(|error| self.notes.push(format!("{error:#}"))).ok()
     }
 }

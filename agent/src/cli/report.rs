@@ -87,13 +87,20 @@ pub fn follow(remote: &mut Remote, duration: Duration) -> Result<(), Failure> {
     let progress = progress(duration);
     until(&reactor, remote, |event, _| matches!(event, Event::Deadline | Event::Signal { .. }))?;
     // Now, and not when it was asked last.
-    remote.ask(true)?;
-    reactor.deadline_after(PATIENCE)?;
-    until(&reactor, remote, |event, has_come| has_come || event == Event::Deadline)?;
+    latest(remote)?;
     if let Some(bar) = progress {
         bar.finish_and_clear();
     }
     Ok(())
+}
+
+/// Has the agent read everything now.
+pub fn latest(remote: &mut Remote) -> Result<(), Failure> {
+    let reactor = Reactor::new()?;
+    reactor.watch_feed(remote.fd())?;
+    remote.ask(true)?;
+    reactor.deadline_after(PATIENCE)?;
+    until(&reactor, remote, |event, has_come| has_come || event == Event::Deadline)
 }
 
 /// Takes in what the agent says until an event ends it; the second argument says that what was asked for has come.
@@ -166,6 +173,7 @@ pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
             backlog: !kernel.no_backlog,
             hot: None,
             run_times: kernel.probe_stats,
+            only: None,
         }),
     }
 }

@@ -71,6 +71,15 @@ pub struct Options {
     pub hot: Option<u32>,
     /// Whether the kernel measures what the runs of the programs take.
     pub run_times: bool,
+    /// The probes to attach, by their numbers in [`loopscope_probe::probe`]; None: all.
+    pub only: Option<&'static [usize]>,
+}
+
+impl Options {
+    /// The probes to attach.
+    fn probes(&self) -> impl Iterator<Item = &'static Probe> {
+        PROBES.iter().filter(|probe| self.only.is_none_or(|only| only.contains(&probe.index)))
+    }
 }
 
 /// Which ways of attaching to system calls may be tried.
@@ -152,7 +161,7 @@ impl Kernel {
         fill_filters(&mut ebpf, &options.watched)?;
         let mut wanted: Vec<_> = programs::ITERATORS.iter().map(|name| (*name, Purpose::Tasks)).collect();
         wanted.push((programs::INTEREST, Purpose::Tasks));
-        wanted.extend(programs::of_probes(options.ways.tracepoint));
+        wanted.extend(programs::of_probes(options.probes(), options.ways.tracepoint));
         let mut loaded = programs::load(&mut ebpf, &btf, &wanted);
         for name in programs::ITERATORS {
             loaded.of(name).with_context(|| format!("the kernel refuses the iterator {name}"))?;
@@ -171,7 +180,7 @@ impl Kernel {
         let stats = options.run_times.then(run_time::enable).transpose()?;
         let needs = NEEDS.iter().filter_map(|(probe, what)| Some((*probe, globals.lacks(*what)?)));
         let lacking: Vec<(usize, String)> = needs.collect();
-        let probes = attach_all(&mut ebpf, &btf, options.ways, &mut loaded, &lacking);
+        let probes = attach_all(&mut ebpf, &btf, options, &mut loaded, &lacking);
         let whole = Whole::of(&ebpf)?;
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
@@ -280,24 +289,24 @@ fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
     Ok(())
 }
 
-/// Attaches every probe of the table by the best way that works.
+/// Attaches every probe that is asked for by the best way that works.
 /// `lacking`: probes of which the kernel lacks fields, and which; they are not tried.
 fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    ways: Ways,
+    options: &Options,
     loaded: &mut Verdicts,
     lacking: &[(usize, String)],
 ) -> Vec<ProbeState> {
     let mut all: Vec<ProbeState> =
-        PROBES.iter().map(|probe| ProbeState { probe, attempts: Vec::new() }).collect();
+        options.probes().map(|probe| ProbeState { probe, attempts: Vec::new() }).collect();
     for (index, error) in lacking {
         for state in all.iter_mut().filter(|state| state.probe.index == *index) {
             state.note(Err(anyhow!(error.clone())));
         }
     }
     let mut states: Vec<&mut ProbeState> = all.iter_mut().filter(|state| state.attempts.is_empty()).collect();
-    if ways.tracepoint {
+    if options.ways.tracepoint {
         let tracefs = tracefs::with(|| {
             for state in &mut states {
                 let result = attach(ebpf, loaded, state.probe);
@@ -321,7 +330,7 @@ fn attach_all(
             state.note(result);
         }
     }
-    if ways.raw {
+    if options.ways.raw {
         let left: Vec<&mut ProbeState> = states.into_iter().filter(|state| state.wants_raw()).collect();
         if !left.is_empty() {
             let probes = left.iter().fold(0, |bits, state| bits | 1 << state.probe.index);

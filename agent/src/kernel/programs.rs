@@ -16,7 +16,7 @@ use aya::{
 
 use super::{
     load::explain,
-    table::{Hook, PROBES},
+    table::{Hook, Probe},
 };
 
 /// Threads at most: 19 programs are loaded, and the dearest takes a sixth of the time of all.
@@ -60,10 +60,13 @@ impl Verdicts {
     }
 }
 
-/// The programs of the probes' own hooks: all of them, or those alone that are no system call's.
-pub fn of_probes(syscalls: bool) -> Vec<(&'static str, Purpose)> {
+/// The programs of these probes' own hooks: all of them, or those alone that are no system call's.
+pub fn of_probes(
+    probes: impl Iterator<Item = &'static Probe>,
+    syscalls: bool,
+) -> Vec<(&'static str, Purpose)> {
     let mut programs = Vec::new();
-    for probe in PROBES {
+    for probe in probes {
         match &probe.hook {
             Hook::Btf(tracepoint, program) => programs.push((*program, Purpose::Btf(tracepoint))),
             Hook::Syscall(points) if syscalls => {

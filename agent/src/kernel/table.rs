@@ -45,6 +45,20 @@ impl Hook {
     }
 }
 
+/// What it takes to know which descriptors of instances deliver events: the waits, and what makes an address or an entry
+/// another's.
+pub const OF_EVENTS: &[usize] = &[
+    probe::TASK_EXIT,
+    probe::TASK_EXEC,
+    probe::EPOLL_CREATE,
+    probe::EPOLL_CREATE1,
+    probe::EPOLL_CTL,
+    probe::EPOLL_WAIT,
+    probe::EPOLL_PWAIT,
+    probe::EPOLL_PWAIT2,
+    probe::IO_URING_COMPLETE,
+];
+
 /// Every probe, in the order of attachment. The ends of threads come first of all, so that no record is left behind, and
 /// creation before the waits, so that no wait sees an address whose reuse was missed.
 pub const PROBES: &[Probe] = &[

@@ -15,8 +15,8 @@ use crate::{cli::duration, report::Format};
   loopscope inspect 812 --format json | jq '.fds[] | select(.bond == \"stale\")'
 
 Events are counted by the user data that they carry. Where several watched descriptors have the same, or one came,
-went or changed meanwhile, its events are shown as unknown. Where an agent runs, its readings are taken, which do not say
-what each descriptor delivered; --standalone counts it. Prints 'watching' on stderr when it does.")]
+went or changed meanwhile, its events are shown as unknown. Where an agent runs, its readings are taken, and only what
+each descriptor delivered is counted beside it. Prints 'watching' on stderr when it does.")]
 pub struct InspectArgs {
     /// The process: its id as the host counts
     #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
