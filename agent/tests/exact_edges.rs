@@ -8,12 +8,11 @@ mod common;
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
+#[cfg(target_arch = "x86_64")]
+use common::compare::{assert_only_lost, is_standing};
 use common::{
     Report, Workload,
-    compare::{
-        assert_busy, assert_counts, assert_nothing_lost, assert_only_lost, assert_state, count, is_standing,
-        list, row, rows_of,
-    },
+    compare::{assert_busy, assert_counts, assert_nothing_lost, assert_state, count, list, row, rows_of},
     require_bpf,
 };
 use serde_json::{Value, json};

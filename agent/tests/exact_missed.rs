@@ -6,11 +6,15 @@
 
 mod common;
 
+#[cfg(target_arch = "x86_64")]
 use std::{
     ffi::CStr,
     fs::{self, File},
     io::Read,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::fd::AsFd,
+};
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,12 +22,15 @@ use std::{
     thread,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_map_type, bpf_prog_type};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+#[cfg(target_arch = "x86_64")]
+use aya_obj::generated::{bpf_insn, bpf_prog_type};
 use common::{
     Report, Workload,
     compare::{assert_nothing_lost, count, number, row},
     require_bpf,
 };
+#[cfg(target_arch = "x86_64")]
 use loopscope::kernel::missed;
 
 /// bpf(2), for commands that return a descriptor or nothing.

@@ -71,7 +71,7 @@ globals! {
     REGS_ARG4,
     /// pt_regs: the return value
     REGS_RETURN,
-    /// 1 where the return register holds -ENOSYS during a system call (x86-64): tells a call from an exception
+    /// 1 where the return register holds -ENOSYS during a system call (x86-64); elsewhere it holds the first argument
     REGS_ENOSYS,
     /// file.private_data
     FILE_PRIVATE_DATA,

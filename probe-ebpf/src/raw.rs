@@ -78,7 +78,7 @@ pub fn enter(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn exit(ctx: &BtfTracePointContext) {
     let (regs, ret): (*const u8, i64) = (ctx.arg(0), ctx.arg(1));
-    let probe = kernel::probe_of(kernel::field::<u64>(regs, &REGS_NUMBER) as u32);
+    let probe = kernel::probe_of(kernel::field(regs, &REGS_NUMBER));
     if probe == probe::NONE || is_compat() || !serves(probe) {
         return;
     }

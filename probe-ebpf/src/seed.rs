@@ -17,8 +17,10 @@ use crate::{
     uring, wait,
 };
 
-/// What a system call's return register holds on x86-64 until the call ends.
-const ENOSYS: i64 = -38;
+/// What a system call's return register holds on x86-64 until the call ends; on arm64 it is the first argument's as well
+/// and holds that. A task that is back in its program has the registers of its last call still: on arm64 one whose
+/// result was as large as its first argument is taken for a waiting one.
+const ENOSYS: u64 = -38_i64 as u64;
 
 /// One call of the iterator: a task, or null at the end of the pass.
 #[inline(always)]
@@ -57,14 +59,15 @@ fn waiting(task: TaskPtr) -> Option<(Call, u64)> {
     if registers.is_null() {
         return None;
     }
-    if REGS_ENOSYS.load() != 0 && kernel::field::<i64>(registers, &REGS_RETURN) != ENOSYS {
+    let argument0: u64 = kernel::field(registers, &REGS_ARG0);
+    let during = if REGS_ENOSYS.load() != 0 { ENOSYS } else { argument0 };
+    if kernel::field::<u64>(registers, &REGS_RETURN) != during {
         return None;
     }
-    let argument0: u64 = kernel::field(registers, &REGS_ARG0);
     let argument1: u64 = kernel::field(registers, &REGS_ARG1);
     let argument2: u64 = kernel::field(registers, &REGS_ARG2);
     let argument3: u64 = kernel::field(registers, &REGS_ARG3);
-    match kernel::probe_of(kernel::field::<u64>(registers, &REGS_NUMBER) as u32) {
+    match kernel::probe_of(kernel::field(registers, &REGS_NUMBER)) {
         probe::EPOLL_WAIT | probe::EPOLL_PWAIT => {
             on_instance(task, epoll::call(argument0, argument2, Timeout::millis(argument3 as i32)))
         }

@@ -48,11 +48,11 @@ impl Step {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().with_context(|| format!("start {}", self.arguments.join(" ")))?;
         // They end when the last process that holds the pipe does, which may be never.
-        child.stdout.take().map(|stream| thread::spawn(move || show("@out", stream)));
+        let output = child.stdout.take().map(|stream| thread::spawn(move || show("@out", stream)));
         let errors = child.stderr.take().map(|stream| thread::spawn(move || show("@err", stream)));
         let status = self.wait_for(child.id(), started)?;
         let end = Instant::now();
-        while errors.as_ref().is_some_and(|thread| !thread.is_finished())
+        while [&output, &errors].into_iter().flatten().any(|thread| !thread.is_finished())
             && end.elapsed() < Duration::from_secs(1)
         {
             thread::sleep(LOOK);

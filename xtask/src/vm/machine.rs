@@ -113,7 +113,7 @@ impl Machine<'_> {
         command.args(self.arch.qemu_arguments());
         // One thread for both processors: with one each, QEMU 7.2 at times runs a breakpoint that the kernel has already taken
         // out of its code again ("Oops: int3" in syscall_trace_enter, once in some hundred attachments and detachments).
-        command.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048"]);
+        command.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "2048"]);
         command.args(["-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot"]);
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.memory);
         let console = self.arch.console();
