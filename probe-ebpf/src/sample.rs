@@ -302,7 +302,9 @@ fn several_loops(seq: *mut seq_file, reader: &mut Reader, task: TaskPtr, record:
         alone(seq, &mut reader.parts, kind::BORN);
         return;
     };
-    let copied = copy(reader, record, more, copy_several);
+    let copied = copy(reader, record, more, copy_several)
+        // Memory that the thread gave back after it was found holds what the thread has sent away itself.
+        && MORE.get(task).is_some_and(|now| ptr::eq(now, more));
     let parts = &mut reader.parts;
     if !copied {
         alone(seq, parts, kind::BORN);

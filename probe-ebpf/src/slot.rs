@@ -119,8 +119,11 @@ static EMPTY: Loop = Loop::EMPTY;
 #[inline(always)]
 fn evict<C: EbpfContext>(ctx: &C, task: TaskPtr, record: &mut Task, more: &mut MoreLoops) -> u32 {
     info!(ctx, "thread {} uses more than {} waitables", record.tid, LOOPS_MORE + 1);
+    // A reader that copied them between the two would send them a second time, as of after they were sent away.
+    bump(&mut record.sequence);
     flush::more(record, more, reason::EVICT);
     MORE.delete(task);
+    bump(&mut record.sequence);
     match MORE.get_or_create(task) {
         Some(more) => {
             name(&mut more.loops[0], &record.wait, &mut record.takes);
