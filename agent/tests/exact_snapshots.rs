@@ -33,8 +33,9 @@ const SET: u64 = 1024;
 /// As the tests' other agents, which are processes.
 fn options() -> Options {
     let ways = match std::env::var("LOOPSCOPE_TEST_BACKEND").as_deref() {
-        Ok("raw") => Ways { tracepoint: false, raw: true },
-        Ok("tracepoint") => Ways { tracepoint: true, raw: false },
+        Ok("fentry") => Ways { fentry: true, ..Ways::NONE },
+        Ok("tracepoint") => Ways { tracepoint: true, ..Ways::NONE },
+        Ok("raw") => Ways { raw: true, ..Ways::NONE },
         _ => Ways::default(),
     };
     Options { ways, ..Options::default() }

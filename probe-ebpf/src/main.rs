@@ -14,6 +14,7 @@ mod call;
 mod counters;
 mod ctl;
 mod epoll;
+mod fentry;
 mod filter;
 mod flush;
 mod hot;
@@ -107,6 +108,8 @@ tracepoints! {
         aio::enter(ctx, probe(record), argument::<0>(record), counts, argument::<4>(record))
     };
     exit_aio: |ctx, record| aio::exit(ctx, probe(record), returned(record));
+    /// Beside the programs of `fentry`, and only for a while: the ends of waits that began before these.
+    exit_inherited: |ctx, record| wait::ended(ctx, returned(record));
 }
 
 /// tp_btf/signal_deliver(int sig, struct kernel_siginfo *info, struct k_sigaction *ka)

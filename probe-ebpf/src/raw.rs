@@ -3,7 +3,7 @@
 //! Every call of the host passes here, so the first thing is to turn most of them away. Calls of 32-bit tasks have
 //! other numbers (ia32 waitpid is x86-64 poll) and other structures: they are skipped, and waits among them counted.
 
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::{EbpfContext, programs::BtfTracePointContext};
 use loopscope_probe::{lost, probe};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// Whether the running task is in a 32-bit system call.
 #[inline(always)]
-fn is_compat() -> bool {
+pub fn is_compat() -> bool {
     let flags: u32 = kernel::field(kernel::current(), &TASK_COMPAT);
     flags >> TASK_COMPAT_BIT.load() & 1 == 1
 }
@@ -54,6 +54,12 @@ pub fn enter(ctx: &BtfTracePointContext) {
     if probe == probe::NONE || is_compat() || !serves(probe) {
         return;
     }
+    entered(ctx, probe, regs);
+}
+
+/// Entry of a call that is observed as `probe`, with its arguments in the saved registers.
+#[inline(always)]
+pub fn entered<C: EbpfContext>(ctx: &C, probe: usize, regs: *const u8) {
     let a0: u64 = kernel::field(regs, &REGS_ARG0);
     let a1: u64 = kernel::field(regs, &REGS_ARG1);
     let a2: u64 = kernel::field(regs, &REGS_ARG2);
@@ -82,6 +88,12 @@ pub fn exit(ctx: &BtfTracePointContext) {
     if probe == probe::NONE || is_compat() || !serves(probe) {
         return;
     }
+    left(ctx, probe, ret);
+}
+
+/// Exit of a call that is observed as `probe`, with return value `ret`.
+#[inline(always)]
+pub fn left<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
     match probe {
         probe::EPOLL_CTL => ctl::exit(ctx, ret),
         probe::RESTART_SYSCALL => wait::restarted(ctx, probe, ret),

@@ -109,6 +109,24 @@ pub fn exit<C: EbpfContext>(ctx: &C, probe: usize, ret: i64) {
     finish::<C, true>(ctx, task, record, ret, now);
 }
 
+/// Exit of a waiting call with return value `ret`, beside programs of which the exit runs only where the entry did: of
+/// interest where the wait began before the probes. Any other has no entry any more by now, or goes on.
+#[inline(always)]
+pub fn ended<C: EbpfContext>(ctx: &C, ret: i64) {
+    let task = kernel::current();
+    let Some(record) = TASKS.get(task) else {
+        return;
+    };
+    if record.wait.inherited == 0 || record.wait.entry_ns == 0 || record.wait.paused_ns != 0 {
+        return;
+    }
+    if RESTARTS.contains(&ret) {
+        pause(record);
+    } else {
+        finish::<C, false>(ctx, task, record, ret, now());
+    }
+}
+
 /// The record of a thread whose wait ends with return value `ret`; None where none had begun.
 #[inline(always)]
 pub fn begun<C: EbpfContext>(ctx: &C, task: TaskPtr, ret: i64) -> Option<&'static mut Task> {

@@ -290,7 +290,7 @@ pub enum Backend {
     /// The best that works here
     #[default]
     Auto,
-    /// Trampolines on the kernel's functions
+    /// Programs on the functions of single system calls: of the whole host, no other call pays
     Fentry,
     /// Tracepoints of single system calls
     Tracepoint,

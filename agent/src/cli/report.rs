@@ -153,15 +153,13 @@ pub fn refused(kernel: &Kernel, error: anyhow::Error) -> Failure {
 /// How to load, from the command line.
 ///
 /// # Errors
-/// A way of attaching that there is none of yet, or a capability that is missing.
+/// A capability that is missing.
 pub fn options(kernel: &Kernel, watched: &Watched) -> Result<Options, Failure> {
     let ways = match kernel.backend {
         Backend::Auto => Ways::default(),
-        Backend::Tracepoint => Ways { tracepoint: true, raw: false },
-        Backend::Raw => Ways { tracepoint: false, raw: true },
-        Backend::Fentry => {
-            return Err(Failure::cannot("--backend fentry is not there yet; use auto, tracepoint or raw"));
-        }
+        Backend::Fentry => Ways { fentry: true, ..Ways::NONE },
+        Backend::Tracepoint => Ways { tracepoint: true, ..Ways::NONE },
+        Backend::Raw => Ways { raw: true, ..Ways::NONE },
     };
     match facts::lacks() {
         Some(lacks) => Err(Failure::cannot(lacks)),

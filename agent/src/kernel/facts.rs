@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{offsets::KERNEL_BTF, tracefs};
+use super::{offsets::KERNEL_BTF, preempt::Preemption, tracefs};
 
 /// One fact about the host or this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn facts(btf: Option<&Path>) -> Vec<Fact> {
         },
         lockdown_fact(),
         jit_fact(),
-        Fact { name: "preemption", ok: true, value: preemption() },
+        Fact { name: "preemption", ok: true, value: Preemption::here().words().to_owned() },
     ]
 }
 
@@ -126,22 +126,6 @@ fn jit_fact() -> Fact {
         None => ("unknown", true),
     };
     Fact { name: "BPF JIT", value: value.to_owned(), ok }
-}
-
-/// How the kernel preempts, as far as it says.
-fn preemption() -> String {
-    let version = rustix::system::uname();
-    let version = version.version().to_string_lossy();
-    let built = ["PREEMPT_RT", "PREEMPT_DYNAMIC", "PREEMPT_LAZY", "PREEMPT"];
-    let built = built.into_iter().find(|word| version.split(' ').any(|part| part == *word));
-    let chosen = fs::read_to_string("/sys/kernel/debug/sched/preempt").ok();
-    let chosen = chosen.as_deref().and_then(|text| text.split('(').nth(1)?.split(')').next());
-    match (built, chosen) {
-        (_, Some(chosen)) => chosen.to_owned(),
-        (Some("PREEMPT_DYNAMIC"), None) => "chosen at boot (debugfs would say which)".to_owned(),
-        (Some(built), None) => built.to_owned(),
-        (None, None) => "none or voluntary".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Loading and attaching: from the embedded object to probes that run.
+//! Loading: from the embedded object to probes that run; attaching is in `attach`.
 
 use std::{
     mem,
@@ -12,19 +12,21 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, RingBuf},
-    programs::{BtfTracePoint, Program, TracePoint},
 };
 use aya_log::EbpfLogger;
 use loopscope_probe::object::object;
 
 use super::{
-    Kernel, direct, hot,
+    Kernel,
+    attach::{Attacher, Ways},
+    direct,
+    fentry::{self, Inherited},
+    hot,
     offsets::{self, Globals, KERNEL_BTF},
     probelog::Stderr,
-    programs::{self, Purpose, Verdicts},
+    programs::{self, Purpose},
     read_iterator, run_time,
-    table::{Hook, NEEDS, PROBES, Probe, Serves, probe_of_call},
-    tracefs,
+    table::{NEEDS, PROBES, Probe, Serves, probe_of_call},
     whole::Whole,
 };
 
@@ -82,62 +84,6 @@ impl Options {
     }
 }
 
-/// Which ways of attaching to system calls may be tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ways {
-    /// Tracepoints of single calls.
-    pub tracepoint: bool,
-    /// Tracepoints of all calls, for what is left.
-    pub raw: bool,
-}
-
-impl Default for Ways {
-    fn default() -> Self {
-        Ways { tracepoint: true, raw: true }
-    }
-}
-
-/// One way that was tried to attach a probe.
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    /// The way, as `--backend` names it.
-    pub backend: &'static str,
-    /// Why it failed; None where it worked.
-    pub error: Option<String>,
-}
-
-/// A probe and what became of it.
-#[derive(Clone, Debug)]
-pub struct ProbeState {
-    /// The row of [`PROBES`].
-    pub probe: &'static Probe,
-    /// The ways that were tried, in order; the last one counts.
-    pub attempts: Vec<Attempt>,
-}
-
-impl ProbeState {
-    /// The way by which it is attached, or None.
-    pub fn backend(&self) -> Option<&'static str> {
-        self.attempts.last().filter(|attempt| attempt.error.is_none()).map(|attempt| attempt.backend)
-    }
-
-    /// Notes what its own hook gave.
-    fn note(&mut self, result: Result<()>) {
-        let error = result.err().map(|error| format!("{error:#}"));
-        self.attempts.push(Attempt { backend: self.probe.hook.backend(), error });
-    }
-
-    /// Whether it is a system call's and not attached.
-    fn wants_raw(&self) -> bool {
-        matches!(self.probe.hook, Hook::Syscall(_)) && self.backend().is_none()
-    }
-
-    /// Why it is not attached, or None.
-    pub fn error(&self) -> Option<&str> {
-        self.attempts.last().and_then(|attempt| attempt.error.as_deref())
-    }
-}
-
 impl Kernel {
     /// Loads and attaches every probe. `epoll` is an epoll descriptor of this process, from which the probes
     /// learn how to tell an epoll file; waits that are in progress are noted before the first probe runs.
@@ -161,7 +107,14 @@ impl Kernel {
         fill_filters(&mut ebpf, &options.watched)?;
         let mut wanted: Vec<_> = programs::ITERATORS.iter().map(|name| (*name, Purpose::Tasks)).collect();
         wanted.push((programs::INTEREST, Purpose::Tasks));
-        wanted.extend(programs::of_probes(options.probes(), options.ways.tracepoint));
+        let rows: Vec<&Probe> = options.probes().collect();
+        wanted.extend(programs::of_events(&rows));
+        let functions = fentry::allowed(&mut ebpf, &btf, options.ways);
+        match &functions {
+            Ok(()) => wanted.extend(programs::of_functions(&rows)),
+            Err(_) if options.ways.tracepoint => wanted.extend(programs::of_syscalls(&rows)),
+            Err(_) => {}
+        }
         let mut loaded = programs::load(&mut ebpf, &btf, &wanted);
         for name in programs::ITERATORS {
             loaded.of(name).with_context(|| format!("the kernel refuses the iterator {name}"))?;
@@ -180,7 +133,15 @@ impl Kernel {
         let stats = options.run_times.then(run_time::enable).transpose()?;
         let needs = NEEDS.iter().filter_map(|(probe, what)| Some((*probe, globals.lacks(*what)?)));
         let lacking: Vec<(usize, String)> = needs.collect();
-        let probes = attach_all(&mut ebpf, &btf, options, &mut loaded, &lacking);
+        let attacher = Attacher {
+            ebpf: &mut ebpf,
+            btf: &btf,
+            ways: options.ways,
+            loaded: &mut loaded,
+            functions,
+            inherited: Inherited::default(),
+        };
+        let (probes, inherited) = attacher.all(&rows, &lacking);
         let whole = Whole::of(&ebpf)?;
         let events = ebpf.take_map("EVENTS").context("the probe object has no map EVENTS")?;
         let events = RingBuf::try_from(events)?;
@@ -193,7 +154,19 @@ impl Kernel {
         let start_time = started.elapsed();
         drop(btf);
         release_memory();
-        Ok(Kernel { ebpf, whole, events, entries, log, stats, probes, backlog, interest, start_time })
+        Ok(Kernel {
+            ebpf,
+            whole,
+            inherited,
+            events,
+            entries,
+            log,
+            stats,
+            probes,
+            backlog,
+            interest,
+            start_time,
+        })
     }
 }
 
@@ -289,102 +262,6 @@ fn fill_filters(ebpf: &mut Ebpf, watched: &Watched) -> Result<()> {
     Ok(())
 }
 
-/// Attaches every probe that is asked for by the best way that works.
-/// `lacking`: probes of which the kernel lacks fields, and which; they are not tried.
-fn attach_all(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    options: &Options,
-    loaded: &mut Verdicts,
-    lacking: &[(usize, String)],
-) -> Vec<ProbeState> {
-    let mut all: Vec<ProbeState> =
-        options.probes().map(|probe| ProbeState { probe, attempts: Vec::new() }).collect();
-    for (index, error) in lacking {
-        for state in all.iter_mut().filter(|state| state.probe.index == *index) {
-            state.note(Err(anyhow!(error.clone())));
-        }
-    }
-    let mut states: Vec<&mut ProbeState> = all.iter_mut().filter(|state| state.attempts.is_empty()).collect();
-    if options.ways.tracepoint {
-        let tracefs = tracefs::with(|| {
-            for state in &mut states {
-                let result = attach(ebpf, loaded, state.probe);
-                state.note(result);
-            }
-            Ok(())
-        });
-        if let Err(error) = tracefs {
-            let reason = format!("{error:#}");
-            for state in &mut states {
-                let result = match state.probe.hook {
-                    Hook::Syscall(_) => Err(anyhow!(reason.clone())),
-                    Hook::Btf(..) => attach(ebpf, loaded, state.probe),
-                };
-                state.note(result);
-            }
-        }
-    } else {
-        for state in states.iter_mut().filter(|state| matches!(state.probe.hook, Hook::Btf(..))) {
-            let result = attach(ebpf, loaded, state.probe);
-            state.note(result);
-        }
-    }
-    if options.ways.raw {
-        let left: Vec<&mut ProbeState> = states.into_iter().filter(|state| state.wants_raw()).collect();
-        if !left.is_empty() {
-            let probes = left.iter().fold(0, |bits, state| bits | 1 << state.probe.index);
-            let result = attach_raw(ebpf, btf, loaded, probes);
-            let error = result.err().map(|error| format!("{error:#}"));
-            for state in left {
-                state.attempts.push(Attempt { backend: "raw", error: error.clone() });
-            }
-        }
-    }
-    all
-}
-
-/// Attaches one probe by its own hook: only if all of its programs were loaded, since an entry alone counts nothing.
-fn attach(ebpf: &mut Ebpf, loaded: &Verdicts, probe: &Probe) -> Result<()> {
-    match &probe.hook {
-        Hook::Btf(_, program) => attach_btf(ebpf, loaded, program),
-        Hook::Syscall(points) => {
-            for (_, program) in *points {
-                loaded.of(program)?;
-            }
-            for (tracepoint, program) in *points {
-                let program: &mut TracePoint = find(ebpf, program)?.try_into()?;
-                program
-                    .attach("syscalls", tracepoint)
-                    .map_err(|error| anyhow!("syscalls:{tracepoint}: {}", explain(&error)))?;
-            }
-            Ok(())
-        }
-    }
-}
-
-/// Attaches the raw programs in the place of others: bit i of `probes` is number i of [`loopscope_probe::probe`].
-fn attach_raw(ebpf: &mut Ebpf, btf: &Btf, loaded: &mut Verdicts, probes: u64) -> Result<()> {
-    let mut map: Array<_, u64> =
-        ebpf.map_mut("RAW_PROBES").context("the probe object has no map RAW_PROBES")?.try_into()?;
-    map.set(0, probes, 0).context("cannot tell the raw programs what to stand in for")?;
-    let wanted: Vec<_> = programs::RAW.iter().map(|name| (*name, Purpose::Btf(name))).collect();
-    loaded.extend(programs::load(ebpf, btf, &wanted));
-    programs::RAW.iter().try_for_each(|name| attach_btf(ebpf, loaded, name))
-}
-
-fn attach_btf(ebpf: &mut Ebpf, loaded: &Verdicts, name: &str) -> Result<()> {
-    loaded.of(name)?;
-    let program: &mut BtfTracePoint = find(ebpf, name)?.try_into()?;
-    program.attach().map_err(|error| anyhow!(explain(&error)))?;
-    Ok(())
-}
-
-/// A program of the object.
-fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
-    ebpf.program_mut(name).with_context(|| format!("the probe object has no program {name}"))
-}
-
 /// One line for an error of aya: its chain of causes, and of a verifier's log the last two lines, where the
 /// reason is.
 pub(super) fn explain(error: &dyn std::error::Error) -> String {
@@ -399,7 +276,9 @@ pub(super) fn explain(error: &dyn std::error::Error) -> String {
     }
     if let Some((head, log)) = text.split_once("Verifier output:") {
         let last: Vec<&str> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(4).collect();
-        text = format!("{head}the verifier says: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | "));
+        let last = last.into_iter().rev().collect::<Vec<_>>().join(" | ");
+        // A kernel that takes no such program says nothing of its own.
+        text = if last.is_empty() { head.to_owned() } else { format!("{head}the verifier says: {last}") };
     }
     mem::take(&mut text).split_whitespace().collect::<Vec<_>>().join(" ")
 }

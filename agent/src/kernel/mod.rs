@@ -4,14 +4,17 @@
 //! [`Kernel::events`] what came through the ring buffer. After the start nothing here updates or deletes a map
 //! element: tracepoint programs skip runs on a CPU that does so. Dropping a [`Kernel`] detaches everything.
 
+mod attach;
 pub mod btf;
 mod direct;
 pub mod facts;
+pub mod fentry;
 mod hot;
 mod load;
 pub mod missed;
 pub mod mounts;
 mod offsets;
+mod preempt;
 mod probelog;
 mod programs;
 mod run_time;
@@ -35,13 +38,16 @@ use aya::{
 use aya_log::EbpfLogger;
 use probelog::Stderr;
 
-pub use load::{Attempt, Options, ProbeState, Watched, Ways};
+pub use attach::{Attempt, ProbeState, Ways};
+pub use load::{Options, Watched};
 pub use run_time::RunTime;
 
 /// The probes, loaded and attached.
 pub struct Kernel {
     ebpf: Ebpf,
     whole: whole::Whole,
+    /// Ends of waits that began before the probes.
+    inherited: fentry::Inherited,
     events: RingBuf<MapData>,
     /// What the walks of interest sets send.
     entries: RingBuf<MapData>,
@@ -68,6 +74,7 @@ impl Kernel {
     /// # Errors
     /// The iterator could not be made or read.
     pub fn pass(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+        self.inherited.leave_in_time();
         read_iterator(&mut self.ebpf, "sample", buffer).context("cannot read the probes' records")
     }
 

@@ -11,10 +11,11 @@ use std::{
 use anyhow::{Result, anyhow, bail};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Iter, Program, ProgramError, TracePoint},
+    programs::{BtfTracePoint, FEntry, FExit, Iter, Program, ProgramError, TracePoint},
 };
 
 use super::{
+    fentry::FUNCTIONS,
     load::explain,
     table::{Hook, Probe},
 };
@@ -31,6 +32,10 @@ pub enum Purpose {
     TracePoint,
     /// A tracepoint of this name that is attached by its type.
     Btf(&'static str),
+    /// The entry of the function that has the first of these names that there is.
+    Entry(&'static [&'static str]),
+    /// As above, its exit.
+    Exit(&'static [&'static str]),
 }
 
 /// The iterators: without them there is nothing to show.
@@ -39,6 +44,9 @@ pub const ITERATORS: &[&str] = &["sample", "seed"];
 pub const INTEREST: &str = "interest";
 /// The programs of the raw backend, and their tracepoints.
 pub const RAW: &[&str] = &["sys_enter", "sys_exit"];
+
+/// The program that sees the ends of waits that were in a function when programs were attached to it.
+pub const INHERITED: &str = "exit_inherited";
 
 /// What the kernel said of each program that was loaded: None where it took it, else why not.
 pub struct Verdicts(HashMap<String, Option<String>>);
@@ -54,26 +62,42 @@ impl Verdicts {
         }
     }
 
+    /// Whether nothing was said of this program: it was not loaded yet.
+    pub fn lacks(&self, program: &str) -> bool {
+        !self.0.contains_key(program)
+    }
+
     /// Adds what was said of further programs.
     pub fn extend(&mut self, others: Verdicts) {
         self.0.extend(others.0);
     }
 }
 
-/// The programs of these probes' own hooks: all of them, or those alone that are no system call's.
-pub fn of_probes(
-    probes: impl Iterator<Item = &'static Probe>,
-    syscalls: bool,
-) -> Vec<(&'static str, Purpose)> {
-    let mut programs = Vec::new();
-    for probe in probes {
-        match &probe.hook {
-            Hook::Btf(tracepoint, program) => programs.push((*program, Purpose::Btf(tracepoint))),
-            Hook::Syscall(points) if syscalls => {
-                programs.extend(points.iter().map(|(_, program)| (*program, Purpose::TracePoint)));
-            }
-            Hook::Syscall(_) => {}
-        }
+/// The programs of probes that are no system call's.
+pub fn of_events(probes: &[&'static Probe]) -> Vec<(&'static str, Purpose)> {
+    let events = probes.iter().filter_map(|probe| match probe.hook {
+        Hook::Btf(tracepoint, program) => Some((program, Purpose::Btf(tracepoint))),
+        Hook::Syscall(_) => None,
+    });
+    events.collect()
+}
+
+/// The programs on the tracepoints of single calls.
+pub fn of_syscalls(probes: &[&'static Probe]) -> Vec<(&'static str, Purpose)> {
+    let points = probes.iter().filter_map(|probe| match probe.hook {
+        Hook::Syscall(points) => Some(points),
+        Hook::Btf(..) => None,
+    });
+    points.flatten().map(|(_, program)| (*program, Purpose::TracePoint)).collect()
+}
+
+/// The programs on the functions of single calls, and what goes with them.
+pub fn of_functions(probes: &[&'static Probe]) -> Vec<(&'static str, Purpose)> {
+    let mut programs = vec![(INHERITED, Purpose::TracePoint)];
+    let functions = FUNCTIONS.iter();
+    for function in functions.filter(|function| probes.iter().any(|probe| probe.index == function.probe)) {
+        programs.extend(function.entry.map(|entry| (entry, Purpose::Entry(function.names))));
+        programs.push((function.exit, Purpose::Exit(function.names)));
     }
     programs
 }
@@ -110,15 +134,34 @@ pub fn load(ebpf: &mut Ebpf, btf: &Btf, wanted: &[(&'static str, Purpose)]) -> V
 
 /// Loads one program.
 fn one(program: &mut Program, purpose: Purpose, btf: &Btf) -> Result<()> {
-    let result = match purpose {
-        Purpose::Tasks => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
-        Purpose::TracePoint => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
-        Purpose::Btf(tracepoint) => {
-            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
-        }
-    };
+    let result =
+        match purpose {
+            Purpose::Tasks => <&mut Iter>::try_from(program).and_then(|program| program.load("task", btf)),
+            Purpose::TracePoint => <&mut TracePoint>::try_from(program).and_then(TracePoint::load),
+            Purpose::Btf(tracepoint) => {
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
+            }
+            Purpose::Entry(names) => <&mut FEntry>::try_from(program)
+                .and_then(|program| first(names, |name| program.load(name, btf))),
+            Purpose::Exit(names) => <&mut FExit>::try_from(program)
+                .and_then(|program| first(names, |name| program.load(name, btf))),
+        };
     match result {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
         Err(error) => Err(anyhow!(explain(&error))),
     }
+}
+
+/// Loads by the first name that there is.
+fn first(names: &[&str], mut load: impl FnMut(&str) -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let Some((last, others)) = names.split_last() else {
+        return Ok(());
+    };
+    for name in others {
+        match load(name) {
+            Err(ProgramError::Btf(_)) => {}
+            result => return result,
+        }
+    }
+    load(last)
 }

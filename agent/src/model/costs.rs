@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use loopscope_probe::{Counters, PROBE_COUNTERS};
 
 use super::sum;
-use crate::kernel::{ProbeState, RunTime, table::Hook};
+use crate::kernel::{ProbeState, RunTime, fentry::FUNCTIONS, table::Hook};
 
 /// What the programs took in a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,10 +79,14 @@ impl Meter {
 
 /// The probes that are attached by this program, as numbers.
 fn served(program: &str, probes: &[ProbeState]) -> Vec<usize> {
-    let own = probes.iter().filter(|state| state.backend() == Some(state.probe.hook.backend()));
-    let by_it = own.filter(|state| match state.probe.hook {
-        Hook::Syscall(points) => points.iter().any(|(_, name)| *name == program),
-        Hook::Btf(_, name) => name == program,
+    let by_it = probes.iter().filter(|state| match (state.backend(), &state.probe.hook) {
+        (Some("fentry"), _) => FUNCTIONS.iter().any(|function| {
+            function.probe == state.probe.index
+                && (function.entry == Some(program) || function.exit == program)
+        }),
+        (Some("tracepoint"), Hook::Syscall(points)) => points.iter().any(|(_, name)| *name == program),
+        (Some("tp_btf"), Hook::Btf(_, name)) => *name == program,
+        _ => false,
     });
     by_it.map(|state| state.probe.index).collect()
 }

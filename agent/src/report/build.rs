@@ -281,11 +281,14 @@ pub fn probe_rows(probes: &[ProbeState], counters: &Counters, costs: Option<&Cos
 /// What the ways of attaching do not see however well they work.
 pub fn limits(probes: &[ProbeState]) -> Option<String> {
     // arch/x86/entry/syscall_32.c and include/trace/syscall.h: calls by 32-bit numbers have no tracepoints of their own.
-    probes.iter().any(|state| state.backend() == Some("tracepoint")).then(|| {
-        "waits of 32-bit processes: the tracepoints of single system calls do not fire for them, so they are not even counted \
-         as unseen; --backend raw counts them"
-            .to_owned()
-    })
+    const BLIND: [(&str, &str); 2] = [
+        ("tracepoint", "the tracepoints of single system calls do not fire for them"),
+        ("fentry", "they do not come through the functions that are watched"),
+    ];
+    let (_, why) = BLIND.iter().find(|(way, _)| probes.iter().any(|state| state.backend() == Some(way)))?;
+    Some(format!(
+        "waits of 32-bit processes: {why}, so they are not even counted as unseen; --backend raw counts them"
+    ))
 }
 
 /// A note for each probe that is not attached, but for those that this kernel has no call for.
