@@ -4,8 +4,8 @@
 //!     target/release/examples/bench_top target/release/loopscope 2000 2000 30
 //!
 //! PROGRAM, LOOPS, waits a second of all together, seconds; further words go to top. Starts `bench_loops`, which lies
-//! beside it, and top in a pseudo-terminal of its own; types j and k. An answer is the end of the next synchronised
-//! update. Prints JSON. Must not use loopscope's own code.
+//! beside it, and top in a pseudo-terminal of its own. For so many seconds it looks on, for as many more it types j and k,
+//! seven a second. An answer is the end of the next synchronised update. Prints JSON. Must not use loopscope's own code.
 
 use std::{
     env,
@@ -65,6 +65,9 @@ fn main() -> Result<()> {
     answer(&mut terminal)?;
     drain(&mut terminal, WARM)?;
     let (before, from) = (cpu_seconds(pid)?, Instant::now());
+    drain(&mut terminal, Duration::from_secs(seconds))?;
+    let watched = (cpu_seconds(pid)? - before) / from.elapsed().as_secs_f64();
+    let (before, from) = (cpu_seconds(pid)?, Instant::now());
     let mut answers = Vec::new();
     while from.elapsed() < Duration::from_secs(seconds) {
         let key = if answers.len() % 8 < 4 { b"j" } else { b"k" };
@@ -84,7 +87,7 @@ fn main() -> Result<()> {
         json!({
             "loops": loops, "waits_a_second": rate, "keys": answers.len(),
             "answer_ms": { "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0) },
-            "cpu_of_a_core": spent / elapsed, "peak_mb": peak_mb(pid)?, "resident_mb": memory(pid, "VmRSS:")?,
+            "cpu_of_a_core": watched, "cpu_of_a_core_while_typing": spent / elapsed, "peak_mb": peak_mb(pid)?, "resident_mb": memory(pid, "VmRSS:")?,
         })
     );
     drop((start, output));

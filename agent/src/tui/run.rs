@@ -49,14 +49,24 @@ pub fn run(reactor: &mut Reactor, feed: Feed, app: App, theme: Theme, frames: Op
     let mut top = Top { terminal, reactor, feed, app, theme, keys: Decoder::default(), left: frames };
     top.begin()?;
     loop {
+        let mut shows = false;
         for event in top.reactor.wait()? {
             if top.on_event(event)?.is_break() {
                 return Ok(());
             }
+            shows |= !is_silent(event);
         }
         // Once for all events that came together.
-        top.draw()?;
+        if shows {
+            top.draw()?;
+        }
     }
+}
+
+/// Whether an event changes nothing that is shown. A host on which threads come and go has records all the time: each as a
+/// frame of its own were five of six frames beside a compiler.
+fn is_silent(event: Event) -> bool {
+    matches!(event, Event::Records | Event::Log | Event::Child)
 }
 
 struct Top<'a> {

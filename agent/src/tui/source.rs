@@ -1,6 +1,10 @@
 //! Where top's windows come from while it watches: the probes, read at each tick.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::LazyLock,
+    thread::available_parallelism,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Result;
 use rustix::time::{ClockId, clock_gettime};
@@ -125,7 +129,8 @@ pub fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Processors that are online.
+/// Processors that this process may use, as it was at the start: the answer takes three files.
 pub fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    static CPUS: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
+    *CPUS
 }
