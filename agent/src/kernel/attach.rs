@@ -49,7 +49,7 @@ pub struct Attempt {
 /// A probe and what became of it.
 #[derive(Clone, Debug)]
 pub struct ProbeState {
-    /// The row of [`PROBES`].
+    /// The row of [`super::table::PROBES`].
     pub probe: &'static Probe,
     /// The ways that were tried, in order; the last one counts.
     pub attempts: Vec<Attempt>,
