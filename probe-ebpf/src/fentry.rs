@@ -22,37 +22,24 @@ fn is_foreign() -> bool {
     COMPAT_ARM.load() != 0 && is_compat()
 }
 
-/// long FUNCTION(const struct pt_regs *regs): the programs at the entry, and the probes that they are.
-macro_rules! entries {
-    ($($name:ident: $probe:ident;)+) => { $(
+/// Programs on `long FUNCTION(const struct pt_regs *regs)`: their section, context, what they do, with which argument of
+/// theirs; and each with the probe that it is.
+macro_rules! programs {
+    ($section:literal, $context:ident, $does:ident, $argument:literal: $($name:ident: $probe:ident;)+) => { $(
         #[unsafe(no_mangle)]
-        #[unsafe(link_section = "fentry")]
+        #[unsafe(link_section = $section)]
         fn $name(raw: *mut c_void) -> i32 {
-            let ctx = &FEntryContext::new(raw);
+            let ctx = &$context::new(raw);
             if !is_foreign() {
-                raw::entered(ctx, probe::$probe, ctx.arg(0));
+                raw::$does(ctx, probe::$probe, ctx.arg($argument));
             }
             0
         }
     )+ };
 }
 
-/// As above, at the exit: the return value comes after the argument.
-macro_rules! exits {
-    ($($name:ident: $probe:ident;)+) => { $(
-        #[unsafe(no_mangle)]
-        #[unsafe(link_section = "fexit")]
-        fn $name(raw: *mut c_void) -> i32 {
-            let ctx = &FExitContext::new(raw);
-            if !is_foreign() {
-                raw::left(ctx, probe::$probe, ctx.arg(1));
-            }
-            0
-        }
-    )+ };
-}
-
-entries! {
+programs! {
+    "fentry", FEntryContext, entered, 0:
     fentry_epoll_wait: EPOLL_WAIT;
     fentry_epoll_pwait: EPOLL_PWAIT;
     fentry_epoll_pwait2: EPOLL_PWAIT2;
@@ -65,7 +52,9 @@ entries! {
     fentry_io_pgetevents: IO_PGETEVENTS;
 }
 
-exits! {
+// The return value comes after the argument.
+programs! {
+    "fexit", FExitContext, left, 1:
     fexit_epoll_wait: EPOLL_WAIT;
     fexit_epoll_pwait: EPOLL_PWAIT;
     fexit_epoll_pwait2: EPOLL_PWAIT2;
