@@ -87,7 +87,8 @@ fn main() -> Result<()> {
         json!({
             "loops": loops, "waits_a_second": rate, "keys": answers.len(),
             "answer_ms": { "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0) },
-            "cpu_of_a_core": watched, "cpu_of_a_core_while_typing": spent / elapsed, "peak_mb": peak_mb(pid)?, "resident_mb": memory(pid, "VmRSS:")?,
+            "cpu_of_a_core": watched, "cpu_of_a_core_while_typing": spent / elapsed,
+            "peak_mb": peak_mb(pid)?, "resident_mb": memory(pid, "VmRSS:")?,
         })
     );
     drop((start, output));

@@ -7,7 +7,6 @@ use std::{
     env, fs,
     io::{BufRead, BufReader},
     os::unix::net::UnixDatagram,
-    path::PathBuf,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -17,33 +16,10 @@ use common::{
     PATIENCE, Workload, agent, cannot_run,
     compare::{count, list},
     exporter::Agent,
+    folder::Folder,
     require_bpf,
 };
 use rustix::process::{Pid, Signal, kill_process};
-
-/// A folder of a test's own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = env::temp_dir().join(format!("loopscope-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    /// Writes a file; gives its path.
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Exit code and stderr.
 fn run(args: &[&str]) -> (Option<i32>, String) {
@@ -54,12 +30,12 @@ fn run(args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_configuration_is_checked_without_starting_anything() {
     let folder = Folder::new("check");
-    let good = folder.file("good.toml", "max-groups = 5\ncomm = [\"nginx*\"]\ngroup-by = \"unit\"\n");
+    let good = folder.write("good.toml", "max-groups = 5\ncomm = [\"nginx*\"]\ngroup-by = \"unit\"\n");
     assert_eq!(
         run(&["--config", &good, "--config.check"]),
         (Some(0), "the configuration is good\n".to_owned())
     );
-    let bad = folder.file("bad.toml", "# one\nmax-groups = 5\ngroup_by = \"unit\"\n");
+    let bad = folder.write("bad.toml", "# one\nmax-groups = 5\ngroup_by = \"unit\"\n");
     for more in [&["--config.check"][..], &[]] {
         let (code, said) = run(&[&["--config", &bad], more].concat());
         assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
@@ -67,8 +43,8 @@ fn a_configuration_is_checked_without_starting_anything() {
     }
     let (code, said) = run(&["--config", "/no/such.toml"]);
     assert!(code == Some(2) && said.contains("/no/such.toml"), "{said}");
-    let web = folder.file("web.yml", "basic_auth_users:\n  ali: nothing\n");
-    let names_it = folder.file("web.toml", &format!("web.config.file = \"{web}\"\n"));
+    let web = folder.write("web.yml", "basic_auth_users:\n  ali: nothing\n");
+    let names_it = folder.write("web.toml", format!("web.config.file = \"{web}\"\n"));
     let (code, said) = run(&["--config", &names_it, "--config.check"]);
     assert!(
         code == Some(2) && said.contains("web.yml: basic_auth_users") && !said.contains("nothing"),
@@ -87,8 +63,8 @@ fn what_promtool_says_of_a_web_configuration_is_what_we_say() {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate =
         rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-    folder.file("a.crt", &certificate.pem());
-    folder.file("a.key", &key.serialize_pem());
+    folder.write("a.crt", certificate.pem());
+    folder.write("a.key", key.serialize_pem());
     let hash = bcrypt::hash("open sesame", 4).unwrap();
     let tls = "tls_server_config:\n  cert_file: a.crt\n  key_file: a.key\n";
     let users = format!("basic_auth_users:\n  ali: {hash}\n");
@@ -106,7 +82,7 @@ fn what_promtool_says_of_a_web_configuration_is_what_we_say() {
         (&format!("{tls}  min_version: TLS9\n"), false),
         ("basic_auth_users: [ali]\n", false),
     ] {
-        let file = folder.file("web.yml", text);
+        let file = folder.write("web.yml", text);
         let theirs = Command::new(&promtool).args(["check", "web-config", &file]).output().unwrap();
         assert_eq!(theirs.status.success(), is_good, "promtool on {text:?}: {theirs:?}");
         let (code, said) = run(&["--web.config.file", &file, "--config.check"]);
@@ -121,7 +97,7 @@ fn a_signal_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
         return;
     }
     let folder = Folder::new("reload");
-    let file = folder.file("agent.toml", "allow-group = \"none\"\n");
+    let file = folder.write("agent.toml", "allow-group = \"none\"\n");
     let agent = Agent::start(&["--config", &file, "--max-groups", "50"]);
     let groups = |agent: &Agent| {
         thread::sleep(Duration::from_millis(150));
@@ -129,12 +105,12 @@ fn a_signal_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
         (series.0["loopscope_groups"], series.0["loopscope_groups_limit"])
     };
     assert_eq!(groups(&agent), (0.0, 50.0));
-    folder.file("agent.toml", "allow-group = \"none\"\nmax-groups = \"many\"\n");
+    folder.write("agent.toml", "allow-group = \"none\"\nmax-groups = \"many\"\n");
     agent.signal(Signal::HUP);
     let said = agent.line();
     assert!(said.contains("agent.toml:2: ") && said.ends_with("; the old configuration stays"), "{said}");
     assert_eq!(groups(&agent), (0.0, 50.0));
-    folder.file("agent.toml", "max-groups = 7\ngroup-by = \"pid\"\n");
+    folder.write("agent.toml", "max-groups = 7\ngroup-by = \"pid\"\n");
     agent.signal(Signal::HUP);
     let said = agent.line();
     assert!(said.contains("note: group-by cannot change while the agent runs"), "{said}");
@@ -151,7 +127,7 @@ fn systemd_is_told_when_it_is_ready_alive_reloading_and_at_its_end() {
         return;
     }
     let folder = Folder::new("notify");
-    let path = folder.0.join("socket");
+    let path = folder.path().join("socket");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let agent =
@@ -177,12 +153,12 @@ fn systemd_is_told_when_it_is_ready_alive_reloading_and_at_its_end() {
 #[test]
 fn once_writes_a_whole_file_and_ends() {
     let folder = Folder::new("once");
-    let (code, said) = run(&["--once", folder.0.join("none/a.prom").to_str().unwrap()]);
+    let (code, said) = run(&["--once", folder.path().join("none/a.prom").to_str().unwrap()]);
     assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
     if !require_bpf() {
         return;
     }
-    let file = folder.file("loopscope.prom", "old\n");
+    let file = folder.write("loopscope.prom", "old\n");
     let mut command = agent(&["agent", "--once", &file, "--duration", "1h", "--comm", "once-load"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -199,5 +175,5 @@ fn once_writes_a_whole_file_and_ends() {
     let line = format!("\nloopscope_events_total{{comm=\"once-load\",mechanism=\"epoll\"}} {events}\n");
     assert!(text.contains(&line), "{line}{text}");
     assert!(text.ends_with('\n') && !text.contains("process_"), "node_exporter has process_* of its own");
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing else is left");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
 }

@@ -7,38 +7,17 @@ use std::{
     fs,
     io::Read,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::PathBuf,
     process::Stdio,
     thread,
     time::Duration,
 };
 
-use common::{Report, Workload, agent, exporter::Agent, require_bpf, until};
+use common::{Report, Workload, agent, exporter::Agent, folder::Folder, require_bpf, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A folder that other users can look into but not write to; removed with the value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder = std::env::temp_dir().join(format!("loopscope-fed-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        Folder(folder)
-    }
-
-    /// A socket in a folder that the agent makes.
-    fn socket(&self) -> String {
-        self.0.join("run/agent.sock").to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+/// A socket in a folder that the agent makes.
+const SOCKET: &str = "run/agent.sock";
 
 fn rows<'a>(report: &'a Value, name: &str) -> Vec<&'a Value> {
     // A program of Rust's calls poll once, at its start.
@@ -55,11 +34,11 @@ fn a_report_and_top_say_what_the_workload_did_without_probes_of_their_own() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("same");
-    let socket = folder.socket();
+    let folder = Folder::new("fed-same");
+    let socket = folder.file(SOCKET);
     let running = Agent::start(&["--socket", &socket]);
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(folder.0.join("run")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(folder.path().join("run")).unwrap().permissions().mode() & 0o777, 0o700);
     let mut stays = Workload::start("--name fed-stays --go plain 500");
     // Two views at a time, and what one asks for the other gets too.
     let report = ["report", "--socket", &socket, "--duration", "4s", "--format", "json"];
@@ -112,8 +91,8 @@ fn when_the_agent_ends_its_views_say_so_in_one_line() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("ends");
-    let socket = folder.socket();
+    let folder = Folder::new("fed-ends");
+    let socket = folder.file(SOCKET);
     let running = Agent::start(&["--socket", &socket]);
     let top = ["top", "-b", "-i", "100ms", "--socket", &socket];
     let mut top = agent(&top).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -137,14 +116,14 @@ fn other_users_are_refused_even_where_the_file_lets_them_in() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("others");
-    let socket = folder.socket();
+    let folder = Folder::new("fed-others");
+    let socket = folder.file(SOCKET);
     let running = Agent::start(&["--socket", &socket]);
-    let program = folder.0.join("loopscope");
+    let program = folder.path().join("loopscope");
     fs::copy(env!("CARGO_BIN_EXE_loopscope"), &program).unwrap();
     for open in [false, true] {
         if open {
-            fs::set_permissions(folder.0.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::set_permissions(folder.path().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
             fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
         }
         let mut command = std::process::Command::new(&program);
@@ -163,8 +142,8 @@ fn an_agent_that_sees_a_part_is_not_asked_for_the_whole() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("part");
-    let socket = folder.socket();
+    let folder = Folder::new("fed-part");
+    let socket = folder.file(SOCKET);
     let own = std::process::id().to_string();
     let running = Agent::start(&["--socket", &socket, "--pid", &own]);
     let output = agent(&["report", "--socket", &socket, "--duration", "300ms", "--format", "json"]).output();
@@ -181,8 +160,8 @@ fn an_inspection_takes_the_agents_readings_and_counts_beside_it_what_each_descri
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("inspect");
-    let socket = folder.socket();
+    let folder = Folder::new("fed-inspect");
+    let socket = folder.file(SOCKET);
     let running = Agent::start(&["--socket", &socket]);
     let mut load = Workload::start("--name fed-seen --go plain 500");
     let pid = load.pid().to_string();

@@ -3,12 +3,11 @@
 
 mod common;
 
-use std::path::PathBuf;
-
 use common::{
     Report, Workload, agent,
     compare::{count, list},
     exporter::Agent,
+    folder::Folder,
     require_bpf,
 };
 use rustix::process::Signal;
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 fn inspected(pid: u64, running: Option<&Running>, work: impl FnOnce()) -> Value {
     let mut command = agent(&["inspect", &pid.to_string(), "--duration", "10m", "--format", "json"]);
     if let Some(running) = running {
-        command.args(["--socket", &running.socket()]);
+        command.args(["--socket", &running.folder.file(SOCKET)]);
     } else if let Some(backend) = std::env::var_os("LOOPSCOPE_TEST_BACKEND") {
         command.arg("--backend").arg(backend);
     }
@@ -30,25 +29,22 @@ fn inspected(pid: u64, running: Option<&Running>, work: impl FnOnce()) -> Value 
 /// An agent of whose readings views on the host can have a part.
 struct Running {
     agent: Agent,
-    folder: PathBuf,
+    folder: Folder,
 }
 
 impl Running {
-    fn start(name: &str) -> Running {
-        let folder = std::env::temp_dir().join(format!("loopscope-inspect-{name}-{}", std::process::id()));
-        let socket = folder.join("agent.sock");
-        Running { agent: Agent::start(&["--socket", socket.to_str().unwrap()]), folder }
-    }
-
-    fn socket(&self) -> String {
-        self.folder.join("agent.sock").to_str().unwrap().to_owned()
+    fn start() -> Running {
+        let folder = Folder::new("inspect");
+        Running { agent: Agent::start(&["--socket", &folder.file(SOCKET)]), folder }
     }
 
     fn end(self) {
         assert!(self.agent.end(Signal::TERM).success());
-        let _ = std::fs::remove_dir_all(self.folder);
     }
 }
+
+/// The agent's socket in its folder.
+const SOCKET: &str = "agent.sock";
 
 /// Our number of the instance that a process holds by a descriptor.
 fn instance(document: &Value, pid: u64, epfd: &Value) -> Value {
@@ -92,7 +88,7 @@ fn beside_an_agent_each_entry_has_the_same_events() {
     if !require_bpf() {
         return;
     }
-    let running = Running::start("entries");
+    let running = Running::start();
     let document = assert_entries(Some(&running));
     let notes = document["notes"].to_string();
     let agent = format!("running agent, process {}", running.agent.pid());
@@ -105,7 +101,7 @@ fn beside_an_agent_a_child_that_waits_on_the_instance_of_its_parent_counts_too()
     if !require_bpf() {
         return;
     }
-    let running = Running::start("inherited");
+    let running = Running::start();
     let (row, child, [kept, left], _) = inherited(0, Some(&running));
     assert_delivered(&kept, "known", json!(9));
     assert_delivered(&left, "known", json!(2));

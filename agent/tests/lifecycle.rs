@@ -10,14 +10,13 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::PathBuf,
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use aya::programs::loaded_programs;
-use common::{Report, agent, require_bpf, until};
+use common::{Report, agent, folder::Folder, require_bpf, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -25,31 +24,6 @@ use serde_json::Value;
 const START_LIMIT: Duration = Duration::from_secs(2);
 /// The agent's resident memory at most, kB.
 const MEMORY_LIMIT: u64 = 40 * 1024;
-
-/// A folder of ours for files; gone with the value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make() -> Self {
-        let folder = std::env::temp_dir().join(format!("loopscope-lifecycle-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        Folder(folder)
-    }
-
-    /// A file in it, by its path.
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, bytes).unwrap();
-        path.to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// It ended with a code, one line on stderr that has a word, and nothing on stdout.
 fn assert_refused(what: &str, output: &Output, code: i32, word: &str) {
@@ -108,24 +82,24 @@ fn a_btf_file_that_is_missing_or_damaged_is_bad_input() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::make();
+    let folder = Folder::new("lifecycle");
     let good = fs::read("/sys/kernel/btf/vmlinux").unwrap();
     let mut damaged = good.clone();
     damaged.iter_mut().skip(24).step_by(97).for_each(|byte| *byte ^= 0x5a);
     let files = [
-        folder.file("empty", b""),
-        folder.file("text", b"this is no BTF\n"),
-        folder.file("half", &good[..good.len() / 2]),
-        folder.file("damaged", &damaged),
-        folder.0.join("missing").to_string_lossy().into_owned(),
-        folder.0.to_string_lossy().into_owned(),
+        folder.write("empty", b""),
+        folder.write("text", b"this is no BTF\n"),
+        folder.write("half", &good[..good.len() / 2]),
+        folder.write("damaged", &damaged),
+        folder.file("missing"),
+        folder.path().to_string_lossy().into_owned(),
     ];
     for file in &files {
         let output = agent(&["report", "--duration", "1s", "--btf", file]).output().unwrap();
         assert_refused(file, &output, 2, file);
     }
     // What is good elsewhere is good here.
-    let copy = folder.file("copy", &good);
+    let copy = folder.write("copy", &good);
     let output = agent(&["report", "--duration", "100ms", "--btf", &copy]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
@@ -135,8 +109,8 @@ fn a_user_without_capabilities_is_told_which_one_is_missing() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("not run: only root can become somebody else");
     }
-    let folder = Folder::make();
-    let program = folder.file("loopscope", &fs::read(env!("CARGO_BIN_EXE_loopscope")).unwrap());
+    let folder = Folder::new("lifecycle");
+    let program = folder.write("loopscope", fs::read(env!("CARGO_BIN_EXE_loopscope")).unwrap());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let output =
         Command::new(&program).args(["report", "--duration", "1s"]).uid(65534).gid(65534).output().unwrap();

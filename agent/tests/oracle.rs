@@ -12,6 +12,9 @@
 
 #[path = "common/fdinfo.rs"]
 mod fdinfo;
+#[path = "common/folder.rs"]
+#[expect(dead_code, reason = "each test program uses a part of it")]
+mod folder;
 mod oracle_support;
 
 use std::{
@@ -20,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use folder::Folder;
 use loopscope::report::{
     Report,
     document::{Lost, Mechanism},
@@ -116,7 +120,7 @@ fn memcached_counts_as_bpftrace_counts() {
 fn redis_counts_as_bpftrace_counts() {
     let programs = ["redis-server", "redis-benchmark", "bpftrace", "unshare", "mount", "sh"];
     let Some(_turn) = turn(&programs) else { return };
-    let (port, folder) = (server::free_port(), server::Folder::new());
+    let (port, folder) = (server::free_port(), Folder::new("oracle"));
     let redis = server::redis(&folder, port);
     let pids = BTreeSet::from([redis.pid()]);
     let bpftrace = Bpftrace::start(Who::Process(redis.pid()));
@@ -132,10 +136,10 @@ fn redis_counts_as_bpftrace_counts() {
 #[test]
 fn redis_counts_as_strace_counts() {
     let Some(_turn) = turn(&["redis-server", "redis-benchmark", "strace"]) else { return };
-    let (port, folder) = (server::free_port(), server::Folder::new());
+    let (port, folder) = (server::free_port(), Folder::new("oracle"));
     let watching = Watching::start();
     let strace = Strace::start(&folder, "redis-server", &server::redis_arguments(&folder, port));
-    let pids = BTreeSet::from([folder.server_pid()]);
+    let pids = BTreeSet::from([server::server_pid(&folder)]);
     server::wait_for(port);
     load::redis(port);
     pids.iter().for_each(|pid| send(*pid, Signal::TERM));
@@ -152,7 +156,7 @@ fn redis_counts_as_strace_counts() {
 #[test]
 fn nginx_counts_as_bpftrace_counts() {
     let Some(_turn) = turn(&["nginx", "bpftrace", "unshare", "mount", "sh"]) else { return };
-    let (port, folder) = (server::free_port(), server::Folder::new());
+    let (port, folder) = (server::free_port(), Folder::new("oracle"));
     let nginx = server::nginx(&folder, port);
     let bpftrace = Bpftrace::start(Who::Comm("nginx"));
     let watching = Watching::start();
@@ -174,10 +178,10 @@ fn nginx_under_load(master: u32, port: u16, how: fn(u32)) -> BTreeSet<u32> {
 /// nginx under strace, with this in the `events` block of its configuration, ended by `signal`.
 fn nginx_under_strace(events: &str, signal: Signal) {
     let Some(_turn) = turn(&["nginx", "strace", "sh"]) else { return };
-    let (port, folder) = (server::free_port(), server::Folder::new());
+    let (port, folder) = (server::free_port(), Folder::new("oracle"));
     let watching = Watching::start();
     let strace = Strace::start(&folder, "nginx", &server::nginx_arguments(&folder, port, events));
-    let master = folder.server_pid();
+    let master = server::server_pid(&folder);
     // What a tracer sees of a stop is not always one; at this signal nginx opens its logs again.
     let workers = nginx_under_load(master, port, |pid| send(pid, Signal::USR1));
     send(master, signal);
@@ -225,7 +229,7 @@ fn idle_sets_equal_proc(port: u16, question: &str, end: &str, pids: &BTreeSet<u3
 fn interest_sets_of_nginx_equal_what_proc_says() {
     let Some(_turn) = turn(&["nginx", "sh"]) else { return };
     idle::raise_limit();
-    let (port, folder) = (server::free_port(), server::Folder::new());
+    let (port, folder) = (server::free_port(), Folder::new("oracle"));
     let nginx = server::nginx_idle(&folder, port);
     nginx.signal(Signal::CONT);
     server::wait_for(port);
@@ -237,7 +241,7 @@ fn interest_sets_of_nginx_equal_what_proc_says() {
 fn interest_sets_of_haproxy_equal_what_proc_says() {
     let Some(_turn) = turn(&["haproxy", "sh"]) else { return };
     idle::raise_limit();
-    let (port, folder) = (server::free_port(), server::Folder::new());
+    let (port, folder) = (server::free_port(), Folder::new("oracle"));
     let haproxy = server::haproxy_idle(&folder, port);
     haproxy.signal(Signal::CONT);
     server::wait_for(port);

@@ -6,34 +6,14 @@ mod common;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use common::{Workload, agent, cannot_run, place_in_a_frame, require_bpf, until};
+use common::{Workload, agent, cannot_run, folder::Folder, place_in_a_frame, require_bpf, until};
 use serde_json::Value;
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder = std::env::temp_dir().join(format!("loopscope-rec-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        Folder(folder)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn run(args: &[&str]) -> Output {
     let output = agent(args).output().unwrap();
@@ -50,7 +30,7 @@ fn a_replayed_report_is_the_report_that_was_made() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("same");
+    let folder = Folder::new("rec-same");
     let file = folder.file("a.loopscope");
     // Loops that end, one that stays, several on one instance, polls and selects.
     let stays = Workload::start("--name stays busy 100000 3");
@@ -90,7 +70,7 @@ fn frames_of_a_replay_are_the_windows_one_after_another() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("frames");
+    let folder = Folder::new("rec-frames");
     let file = folder.file("a.loopscope");
     let workload = Workload::start("--name recorded busy 100000 3");
     run(&["record", "-o", &file, "--duration", "3300ms", "--interval", "500ms"]);
@@ -116,7 +96,7 @@ fn what_a_killed_recorder_wrote_can_be_replayed() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("killed");
+    let folder = Folder::new("rec-killed");
     let file = folder.file("a.loopscope");
     let args = ["record", "-o", &file, "--interval", "100ms"];
     let mut recorder = agent(&args).stderr(Stdio::null()).spawn().unwrap();
@@ -153,8 +133,8 @@ fn a_full_disk_ends_a_recording_and_leaves_what_was_written() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("full");
-    let Some(disk) = Small::mount(&folder.0) else {
+    let folder = Folder::new("rec-full");
+    let Some(disk) = Small::mount(folder.path()) else {
         return cannot_run("it cannot mount a tmpfs");
     };
     let file = folder.file("a.loopscope");
@@ -175,7 +155,7 @@ fn a_redacted_recording_names_nobody_and_one_that_is_full_begins_anew() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("redacted");
+    let folder = Folder::new("rec-redacted");
     let file = folder.file("a.loopscope");
     let workload = Workload::start("--name topsecret busy 100000 1");
     run(&["record", "-o", &file, "--interval", "10ms", "--duration", "5s", "--max-size", "64K", "--redact"]);
@@ -192,7 +172,7 @@ fn a_redacted_recording_names_nobody_and_one_that_is_full_begins_anew() {
 
 #[test]
 fn what_cannot_be_replayed_is_one_line_and_bad_input() {
-    let folder = Folder::new("bad");
+    let folder = Folder::new("rec-bad");
     let file = folder.file("bad");
     fs::write(&file, "no recording").unwrap();
     let missing = folder.file("missing");
@@ -217,7 +197,7 @@ fn what_cannot_be_replayed_is_one_line_and_bad_input() {
 /// A good recording, and what may have become of it.
 #[test]
 fn every_command_that_replays_refuses_what_is_damaged_in_one_line() {
-    let folder = Folder::new("damaged");
+    let folder = Folder::new("rec-damaged");
     let good = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/v1.loopscope")).unwrap();
     let changed = |at: usize| {
         let mut bytes = good.clone();
@@ -258,7 +238,7 @@ fn shared_listeners_and_interest_sets_are_in_a_recording() {
     if !require_bpf() {
         return;
     }
-    let folder = Folder::new("shared");
+    let folder = Folder::new("rec-shared");
     let file = folder.file("a.loopscope");
     let mut workload = Workload::start("inspected-shared 2");
     let made = workload.said();

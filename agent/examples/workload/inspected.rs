@@ -194,7 +194,8 @@ pub fn kinds() -> Result<Value> {
         "main": number(&main.epfd), "nests": nests.iter().map(|nest| number(&nest.epfd)).collect::<Vec<_>>(),
         "fds": fds, "listener": number(&listener), "address": address.to_string(),
         "stream": number(&stream), "local": stream.local_addr()?.to_string(), "unread": 11,
-        "unix": number(&unix), "client": number(&client), "served": number(&served), "path": path, "datagrams": datagrams.local_addr()?.to_string(),
+        "unix": number(&unix), "client": number(&client), "served": number(&served), "path": path,
+        "datagrams": datagrams.local_addr()?.to_string(),
     });
     std::mem::forget((main, nests, listener, stream, waiting, accepted, datagrams, unix, client, served));
     std::mem::forget((reader, writer, event, timer, inotify, mounts));

@@ -74,31 +74,32 @@ fn of_agent(args: &InspectArgs, mut remote: Remote, process: ProcessRow) -> Resu
     report::latest(&mut remote)?;
     let mut now = remote.follower.window();
     build::only(&mut now, args.pid);
-    let own = Own::beside(&args.kernel, args.pid, &now);
+    // It ends after the output: detaching the probes takes a while.
+    let mut own = Own::beside(&args.kernel, args.pid, &now);
     // Again, so that its window begins with theirs.
     report::latest(&mut remote)?;
     remote.begin();
     let mut seen = Seen::new(process);
-    let (mut entries, mut window) = (HashMap::new(), None);
-    match own {
-        Ok((mut own, processes)) => {
+    let (window, known) = match &mut own {
+        Ok((own, processes)) => {
             let hot = own.watch(duration(args), &mut seen.notes)?;
             report::latest(&mut remote)?;
-            let window = window.insert(remote.follower.window());
-            entries = own.join(hot.as_ref(), window);
-            seen.notes.push(counted(processes));
+            seen.notes.push(counted(*processes));
+            let mut window = remote.follower.window();
+            let known = own.join(hot.as_ref(), &mut window);
+            (window, known)
         }
         Err(failure) => {
             report::follow(&mut remote, duration(args))?;
             seen.notes.push(format!("which descriptors delivered the events is not counted: {failure}"));
+            (remote.follower.window(), HashMap::new())
         }
-    }
-    let window = window.unwrap_or_else(|| remote.follower.window());
+    };
     let (origin, aside) = readings::aside(&remote);
     seen.started_at = remote.follower.started_at;
     let model = &remote.follower.model;
     let entries = |instance: &InstanceWindow| {
-        entries.get(&instance.number).cloned().unwrap_or_else(|| model.entries(instance, None))
+        known.get(&instance.number).cloned().unwrap_or_else(|| model.entries(instance, None))
     };
     let inspection = seen.document(window, entries, (origin, aside), most(args));
     output::write(|out| inspect::write(&inspection, args.format, report::terminal_width(), out))?;

@@ -87,7 +87,7 @@ pub fn follow(remote: &mut Remote, duration: Duration) -> Result<(), Failure> {
     let progress = progress(duration);
     until(&reactor, remote, |event, _| matches!(event, Event::Deadline | Event::Signal { .. }))?;
     // Now, and not when it was asked last.
-    latest(remote)?;
+    ask(&reactor, remote)?;
     if let Some(bar) = progress {
         bar.finish_and_clear();
     }
@@ -98,9 +98,13 @@ pub fn follow(remote: &mut Remote, duration: Duration) -> Result<(), Failure> {
 pub fn latest(remote: &mut Remote) -> Result<(), Failure> {
     let reactor = Reactor::new()?;
     reactor.watch_feed(remote.fd())?;
+    ask(&reactor, remote)
+}
+
+fn ask(reactor: &Reactor, remote: &mut Remote) -> Result<(), Failure> {
     remote.ask(true)?;
     reactor.deadline_after(PATIENCE)?;
-    until(&reactor, remote, |event, has_come| has_come || event == Event::Deadline)
+    until(reactor, remote, |event, has_come| has_come || event == Event::Deadline)
 }
 
 /// Takes in what the agent says until an event ends it; the second argument says that what was asked for has come.

@@ -278,6 +278,7 @@ pub(super) fn explain(error: &dyn std::error::Error) -> String {
         let last: Vec<&str> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(4).collect();
         let last = last.into_iter().rev().collect::<Vec<_>>().join(" | ");
         // A kernel that takes no such program says nothing of its own.
+        let head = if last.is_empty() { head.trim_end_matches(['.', ' ', '\n']) } else { head };
         text = if last.is_empty() { head.to_owned() } else { format!("{head}the verifier says: {last}") };
     }
     mem::take(&mut text).split_whitespace().collect::<Vec<_>>().join(" ")

@@ -40,6 +40,7 @@ use probelog::Stderr;
 
 pub use attach::{Attempt, ProbeState, Ways};
 pub use load::{Options, Watched};
+pub use programs::way;
 pub use run_time::RunTime;
 
 /// The probes, loaded and attached.

@@ -1,7 +1,7 @@
 //! Whether the kernel preempts itself: the kernel skips a program on a function where the same program was preempted on
 //! that CPU (4 to 15 % of waits under preempt=full with four threads on a CPU, none with voluntary). Reads files.
 
-use std::{fs, io::Read, path::Path};
+use std::{fs, io::Read};
 
 use flate2::read::GzDecoder;
 
@@ -38,8 +38,6 @@ struct Said<'a> {
     chosen: Option<&'a str>,
     /// /proc/cmdline.
     command_line: &'a str,
-    /// The configuration that the kernel was built with.
-    config: Option<&'a str>,
 }
 
 impl Preemption {
@@ -47,16 +45,16 @@ impl Preemption {
     pub fn here() -> Preemption {
         let uname = rustix::system::uname();
         let chosen = fs::read_to_string("/sys/kernel/debug/sched/preempt").ok();
-        let config = config(&uname.release().to_string_lossy());
-        Preemption::of(&Said {
+        let said = Said {
             version: &uname.version().to_string_lossy(),
             chosen: chosen.as_deref(),
             command_line: &fs::read_to_string("/proc/cmdline").unwrap_or_default(),
-            config: config.as_deref(),
-        })
+        };
+        Preemption::of(&said, || config(&uname.release().to_string_lossy()))
     }
 
-    fn of(said: &Said<'_>) -> Preemption {
+    /// `config`: the configuration that the kernel was built with, which is asked for last, since it may have to be unpacked.
+    fn of(said: &Said<'_>, config: impl FnOnce() -> Option<String>) -> Preemption {
         let by_word = |word: &str| WORDS.into_iter().find(|row| row.0 == word).map(|row| row.2);
         let built = |word: &str| said.version.split(' ').any(|part| part == word);
         if built("PREEMPT_RT") {
@@ -78,7 +76,7 @@ impl Preemption {
         if let Some(preemption) = asked.and_then(by_word) {
             return preemption;
         }
-        let configured = said.config.and_then(|config| {
+        let configured = config().and_then(|config| {
             let has = |line: &str| config.lines().any(|found| found == line);
             WORDS.into_iter().find(|row| has(row.1)).map(|row| row.2)
         });
@@ -120,11 +118,12 @@ fn config(release: &str) -> Option<String> {
     {
         return Some(text);
     }
-    let places = ["/boot/config-", "/usr/lib/modules/", "/lib/modules/"];
-    let files = places.map(|place| {
-        if place.ends_with('-') { format!("{place}{release}") } else { format!("{place}{release}/config") }
-    });
-    files.iter().find_map(|file| fs::read_to_string(Path::new(file)).ok())
+    let files = [
+        format!("/boot/config-{release}"),
+        format!("/usr/lib/modules/{release}/config"),
+        format!("/lib/modules/{release}/config"),
+    ];
+    files.iter().find_map(|file| fs::read_to_string(file).ok())
 }
 
 #[cfg(test)]
@@ -134,7 +133,7 @@ mod tests {
     const DYNAMIC: &str = "#1 SMP PREEMPT_DYNAMIC Debian 6.12.1-1 (2026-01-01)";
 
     fn of(version: &str, chosen: Option<&str>, command_line: &str, config: Option<&str>) -> Preemption {
-        Preemption::of(&Said { version, chosen, command_line, config })
+        Preemption::of(&Said { version, chosen, command_line }, || config.map(str::to_owned))
     }
 
     #[test]

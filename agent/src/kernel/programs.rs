@@ -48,6 +48,11 @@ pub const RAW: &[&str] = &["sys_enter", "sys_exit"];
 /// The program that sees the ends of waits that were in a function when programs were attached to it.
 pub const INHERITED: &str = "exit_inherited";
 
+/// The way of a program of system calls that serves no probe alone.
+pub fn way(program: &str) -> &'static str {
+    if RAW.contains(&program) { "raw" } else { "tracepoint" }
+}
+
 /// What the kernel said of each program that was loaded: None where it took it, else why not.
 pub struct Verdicts(HashMap<String, Option<String>>);
 

@@ -11,7 +11,7 @@ use super::document::{
 };
 use super::host::Host;
 use crate::{
-    kernel::ProbeState,
+    kernel::{self, ProbeState},
     model::{
         InstanceWindow, LoopWindow, Now, Window,
         costs::Costs,
@@ -271,7 +271,7 @@ pub fn probe_rows(probes: &[ProbeState], counters: &Counters, costs: Option<&Cos
     let programs = costs.into_iter().flat_map(|costs| &costs.programs);
     let programs = programs.map(|(name, [ns, runs])| ProbeRow {
         name: name.clone(),
-        backend: "raw".to_owned(),
+        backend: kernel::way(name).to_owned(),
         runs: *runs,
         run_seconds: Some(seconds(*ns)),
     });

@@ -46,7 +46,7 @@ pub fn write_check(check: &CheckDocument, width: Option<usize>, out: &mut dyn Wr
         page.blank()?;
     }
     probe_table(check, &mut page)?;
-    check.probes.iter().try_for_each(|probe| attempts(probe, &mut page))?;
+    attempts(check, &mut page)?;
     if !check.limits.is_empty() {
         page.blank()?;
     }
@@ -262,17 +262,27 @@ fn probe_table(check: &CheckDocument, page: &mut Page) -> io::Result<()> {
     page.grid(&grid)
 }
 
-/// What was tried in vain for a probe, and what is lost by it.
-fn attempts(probe: &ProbeCheck, page: &mut Page) -> io::Result<()> {
-    if probe.ok && probe.tried.is_empty() {
-        return Ok(());
+/// What was tried in vain for probes, and what is lost by it. Those that are attached and have the same reasons are told of
+/// together.
+fn attempts(check: &CheckDocument, page: &mut Page) -> io::Result<()> {
+    let mut left: Vec<&ProbeCheck> =
+        check.probes.iter().filter(|probe| !(probe.ok && probe.tried.is_empty())).collect();
+    while let Some(&first) = left.first() {
+        let (alike, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|probe| {
+            std::ptr::eq(*probe, first) || (probe.ok && first.ok && probe.tried == first.tried)
+        });
+        left = others;
+        page.blank()?;
+        let names: Vec<&str> = alike.iter().map(|probe| probe.name.as_str()).collect();
+        page.say(&format!("{}:", names.join(", ")))?;
+        for tried in &first.tried {
+            page.item(&format!("- {} failed: ", one_line(&tried.backend)), &tried.error)?;
+        }
+        if !first.ok {
+            page.item("- lost by it: ", &first.lost_without)?;
+        }
     }
-    page.blank()?;
-    page.say(&format!("{}:", probe.name))?;
-    for tried in &probe.tried {
-        page.item(&format!("- {} failed: ", one_line(&tried.backend)), &tried.error)?;
-    }
-    if probe.ok { Ok(()) } else { page.item("- lost by it: ", &probe.lost_without) }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod exporter;
 pub mod fdinfo;
+pub mod folder;
 mod process;
 pub mod run;
 

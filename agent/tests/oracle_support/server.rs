@@ -4,45 +4,19 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::{load::BODY, process::Process, until};
+use crate::folder::Folder;
 
 /// nginx's worker processes.
 pub const NGINX_WORKERS: usize = 2;
 /// memcached's worker threads.
 pub const MEMCACHED_THREADS: usize = 4;
 
-/// A folder that is gone with its value.
-pub struct Folder(PathBuf);
-
-impl Folder {
-    /// Makes one.
-    pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("loopscope-oracle-{}-{count}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Folder(path)
-    }
-
-    /// A path in it.
-    pub fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    /// The id of the server that runs in it.
-    pub fn server_pid(&self) -> u32 {
-        until("the server's pid file", || fs::read_to_string(self.file("pid")).ok()?.trim().parse().ok())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// The id of the server that runs in a folder.
+pub fn server_pid(folder: &Folder) -> u32 {
+    until("the server's pid file", || fs::read_to_string(folder.file("pid")).ok()?.trim().parse().ok())
 }
 
 /// A port of 127.0.0.1 that nobody listens on.

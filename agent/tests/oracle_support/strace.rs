@@ -4,7 +4,8 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use super::{process::Process, server::Folder};
+use super::process::Process;
+use crate::folder::Folder;
 
 /// A traced server.
 pub struct Strace {
